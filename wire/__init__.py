@@ -1,0 +1,1 @@
+"""The contract between control plane and agent: messages, codec, and the conversation without I/O."""
