@@ -1,0 +1,1 @@
+"""Container engines that an agent can read."""

@@ -1,0 +1,437 @@
+"""The driver against the real RAUC; see rauc_machine for the machine around it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.drivers.base import DriverCode, DriverError
+from agent.drivers.rauc import RaucDriver
+from agent.evidence import Expected, Observed, Verdict, judge
+from tests.agent.drivers.rauc_machine import RaucMachine, missing, new_key, wait_until
+from wire.messages import Image, OperationKind, Slot
+
+NEW = b"new root file system ".ljust(96 * 1024, b"n")
+
+
+def driver(rauc: RaucMachine, **more: object) -> RaucDriver:
+    return RaucDriver(
+        rauc.folder / "rauc-slots.json",
+        **{"bus_address": rauc.bus_address, "root": rauc.root, "call_limit_s": 10, **more},  # type: ignore[arg-type]
+    )
+
+
+def image_of(bundle: Path, version: str = "2.0") -> Image:
+    content = bundle.read_bytes()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return Image(os="testbox", arch="amd64", version=version, digest=digest, size=len(content))
+
+
+async def confirmed(rauc: RaucMachine) -> RaucDriver:
+    used = driver(rauc)
+    await used.mark_good()
+    return used
+
+
+async def staged(rauc: RaucMachine, version: str = "2.0", content: bytes = NEW) -> tuple[RaucDriver, Image]:
+    used = await confirmed(rauc)
+    bundle = rauc.bundle(version, content)
+    image = image_of(bundle, version)
+    await used.stage(image, bundle, lambda share: None)
+    return used, image
+
+
+async def by_name(used: RaucDriver) -> dict[str, Slot]:
+    return {slot.name: slot for slot in await used.slots()}
+
+
+def refuses(code: DriverCode) -> pytest.RaisesExc[DriverError]:
+    return pytest.RaisesExc(DriverError, check=lambda error: error.code == code)
+
+
+def test_status_of_a_fresh_machine(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used = driver(rauc)
+        facts = await used.os()
+        assert (facts.id, facts.name, facts.version) == ("testbox", "Test box", "1.0")
+        slots = await used.slots()
+        assert [slot.name for slot in slots] == ["rootfs.0", "rootfs.1"]
+        assert [slot.booted for slot in slots] == [True, False]
+        assert [slot.next_boot for slot in slots] == [True, False]
+        assert slots[0].good is None, "nobody has confirmed this boot yet"
+        await used.mark_good()
+        found = (await by_name(used))["rootfs.0"]
+        assert (found.good, found.version, found.digest) == (True, "1.0", None), "its own files say the version"
+
+    asyncio.run(scene())
+
+
+def test_staging_writes_the_passive_slot_and_leaves_it_parked(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        before = rauc.slot("A").read_bytes()
+        shares: list[float] = []
+        used = await confirmed(rauc)
+        bundle = rauc.bundle("2.0", NEW)
+        await used.stage(image_of(bundle), bundle, shares.append)
+        slots = await by_name(used)
+        assert slots["rootfs.1"] == Slot(
+            name="rootfs.1",
+            booted=False,
+            next_boot=False,
+            version="2.0",
+            digest=image_of(bundle).digest,
+            good=None,
+            tries_left=0,
+        )
+        assert slots["rootfs.0"].next_boot
+        assert rauc.next_boot() == "A"
+        assert rauc.tries("B") == 0
+        assert rauc.slot("A").read_bytes() == before
+        assert rauc.slot("B").read_bytes().startswith(NEW)
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+
+    asyncio.run(scene())
+
+
+def test_update_confirm_and_roll_back(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used, image = await staged(rauc)
+        expected = Expected(
+            slot="rootfs.1",
+            digest=image.digest,
+            version="2.0",
+            old_boot_id=await used.boot_id(),
+            operation_id="op-1",
+            kind=OperationKind.ACTIVATE,
+        )
+        assert await verdict(used, expected) is Verdict.NEVER_SWITCHED
+        await used.arm("rootfs.1")
+        assert await verdict(used, expected) is Verdict.NEVER_SWITCHED
+        assert rauc.reboot() == "B"
+        assert await verdict(used, expected) is Verdict.UPDATED
+        assert (await by_name(used))["rootfs.1"].good is None, "on trial"
+        await used.mark_good()
+        slots = await by_name(used)
+        assert slots["rootfs.1"].good is True
+        assert slots["rootfs.0"].good is True
+        assert slots["rootfs.0"].version == "1.0", "as it said when it was confirmed"
+        assert (await used.os()).version == "2.0"
+
+        await used.arm("rootfs.0")
+        assert (await by_name(used))["rootfs.0"].good is None
+        assert rauc.reboot() == "A"
+        await used.mark_good()
+        slots = await by_name(used)
+        assert slots["rootfs.0"].booted
+        assert slots["rootfs.0"].good is True
+        assert slots["rootfs.1"].good is True, "the way back of the way back"
+        assert slots["rootfs.1"].digest == image.digest
+
+    asyncio.run(scene())
+
+
+async def verdict(used: RaucDriver, expected: Expected) -> Verdict:
+    observed = Observed(boot_id=await used.boot_id(), slots=await used.slots())
+    return judge(used.evidence, expected, observed)
+
+
+def test_an_image_that_does_not_come_up_fell_back(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used, image = await staged(rauc)
+        expected = Expected(
+            slot="rootfs.1",
+            digest=image.digest,
+            version="2.0",
+            old_boot_id=await used.boot_id(),
+            operation_id="op-1",
+            kind=OperationKind.ACTIVATE,
+        )
+        await used.arm("rootfs.1")
+        for _ in range(3):
+            rauc.fail_boot()
+        assert rauc.power_on() == "A"
+        assert await verdict(used, expected) is Verdict.FELL_BACK
+        slots = await by_name(used)
+        assert slots["rootfs.1"].good is False
+        assert slots["rootfs.1"].digest == image.digest
+
+    asyncio.run(scene())
+
+
+def test_the_trial_goes_back_to_the_confirmed_slot(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used, _ = await staged(rauc)
+        await used.arm("rootfs.1")
+        assert rauc.reboot() == "B"
+        await used.mark_bad("rootfs.1")
+        await used.arm("rootfs.0")
+        await used.disarm()  # at an agent start in between: the way back stays open
+        assert rauc.reboot() == "A"
+        await used.mark_good()
+        slots = await by_name(used)
+        assert (slots["rootfs.0"].good, slots["rootfs.1"].good) == (True, False)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("moment", ["staged", "disarmed", "installed"])
+def test_a_power_cut_without_a_lease_boots_the_confirmed_slot(rauc: RaucMachine, moment: str) -> None:
+    async def scene() -> None:
+        used, _ = await staged(rauc)
+        if moment == "disarmed":
+            await used.arm("rootfs.1")
+            await used.disarm()
+            assert (await by_name(used))["rootfs.1"].tries_left == 0
+        if moment == "installed":
+            # As after a crash between RAUC's installation and our step that takes it back.
+            await used.arm("rootfs.1")
+            (rauc.folder / "rauc-slots.json").unlink()
+            await used.mark_good()
+            await used.disarm()
+        assert rauc.reboot() == "A"
+
+    asyncio.run(scene())
+
+
+def test_disarming_takes_a_rollback_back(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used, _ = await staged(rauc)
+        await used.arm("rootfs.1")
+        rauc.reboot()
+        await used.mark_good()
+        await used.arm("rootfs.0")
+        await used.disarm()
+        slots = await by_name(used)
+        assert slots["rootfs.1"].next_boot
+        assert slots["rootfs.0"].good is True, "still the way back"
+        assert rauc.reboot() == "B"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("wrong", ["key", "garbage", "compatible", "cut", "missing"])
+def test_a_wrong_bundle_is_refused_and_leaves_both_slots_as_they_were(rauc: RaucMachine, wrong: str) -> None:
+    async def scene() -> None:
+        used, _ = await staged(rauc)
+        await used.arm("rootfs.1")
+        rauc.reboot()
+        await used.mark_good()  # now the passive slot is the way back, good and all
+        bundle = _wrong_bundle(rauc, wrong)
+        image = image_of(bundle, "3.0") if bundle.exists() else image_of(rauc.slot("A"))
+        before, slots = rauc.slot_bytes(), await used.slots()
+        with refuses(DriverCode.REFUSED) as refusal:
+            await used.stage(image, bundle, lambda share: None)
+        assert len(refusal.value.text) > len("RAUC refuses the bundle: ")
+        assert rauc.slot_bytes() == before
+        assert await used.slots() == slots
+
+    asyncio.run(scene())
+
+
+def _wrong_bundle(rauc: RaucMachine, wrong: str) -> Path:
+    if wrong == "key":
+        new_key(rauc.folder / "foreign.pem", rauc.folder / "foreign.crt")
+        return rauc.bundle("3.0", NEW, key=rauc.folder / "foreign.pem")
+    if wrong == "compatible":
+        return rauc.bundle("3.0", NEW, compatible="otherbox")
+    bundle = rauc.bundle("3.0", NEW)
+    if wrong == "garbage":
+        bundle.write_bytes(os.urandom(20_000))
+    if wrong == "cut":
+        os.truncate(bundle, bundle.stat().st_size - 100)
+    if wrong == "missing":
+        bundle.unlink()
+    return bundle
+
+
+def test_nothing_is_staged_while_the_boot_is_not_confirmed(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        bundle = rauc.bundle("2.0", NEW)
+        before = rauc.slot_bytes()
+        with refuses(DriverCode.REFUSED):
+            await driver(rauc).stage(image_of(bundle), bundle, lambda share: None)
+        assert rauc.slot_bytes() == before
+
+    asyncio.run(scene())
+
+
+def test_a_slot_that_cannot_be_written_is_unbootable(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used = await confirmed(rauc)
+        bundle = rauc.bundle("2.0", NEW)
+        before = rauc.slot("A").read_bytes()
+        # Writing to slot B fails: its device is a folder now.
+        rauc.slot("B").unlink()
+        rauc.slot("B").mkdir()
+        with refuses(DriverCode.TOOL):
+            await used.stage(image_of(bundle), bundle, lambda share: None)
+        slots = await by_name(used)
+        assert slots["rootfs.0"].next_boot
+        assert slots["rootfs.1"].good is False
+        assert rauc.slot("A").read_bytes() == before
+        assert rauc.reboot() == "A"
+
+    asyncio.run(scene())
+
+
+def test_the_service_killed_in_mid_installation(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used = await confirmed(rauc)
+        before = rauc.slot("A").read_bytes()
+        bundle = rauc.bundle("2.0", os.urandom(200 * 1024))
+        killed = asyncio.Event()
+
+        def kill(share: float) -> None:
+            if not killed.is_set():
+                killed.set()
+                rauc.kill_service()
+
+        with refuses(DriverCode.TOOL):
+            await used.stage(image_of(bundle), bundle, kill)
+        assert killed.is_set()
+        assert rauc.reboot() == "A"
+        assert rauc.slot("A").read_bytes() == before
+        slots = await by_name(used)
+        assert slots["rootfs.1"].digest != image_of(bundle).digest
+        await used.mark_good()
+        await used.stage(image_of(bundle), bundle, lambda share: None)
+        assert (await by_name(used))["rootfs.1"].digest == image_of(bundle).digest
+
+    asyncio.run(scene())
+
+
+def test_cancelled_staging_is_taken_back_by_the_next_step(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used = await confirmed(rauc)
+        bundle = rauc.bundle("2.0", NEW)
+        began = asyncio.Event()
+        work = asyncio.ensure_future(used.stage(image_of(bundle), bundle, lambda share: began.set()))
+        await began.wait()
+        assert [slot.digest for slot in await used.slots()] == [None, None], "being written"
+        work.cancel()
+        await asyncio.wait([work])
+        await used.disarm()
+        assert rauc.next_boot() == "A"
+        assert (await by_name(used))["rootfs.0"].next_boot
+
+    asyncio.run(scene())
+
+
+def test_a_hanging_service_is_an_error_in_limited_time(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        rauc.stop_service_answering()
+        with refuses(DriverCode.TOOL) as refusal:
+            await driver(rauc, call_limit_s=0.2).slots()
+        assert "no answer within 0.2 s" in refusal.value.text
+
+    asyncio.run(scene())
+
+
+def test_no_service_and_no_bus_are_errors(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        rauc.kill_service()
+        with refuses(DriverCode.TOOL):
+            await driver(rauc).slots()
+        rauc.kill_bus()
+        with refuses(DriverCode.TOOL) as refusal:
+            await driver(rauc).slots()
+        assert "bus is away" in refusal.value.text
+
+    asyncio.run(scene())
+
+
+def test_damaged_notes_are_named(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        (rauc.folder / "rauc-slots.json").write_text("{")
+        with refuses(DriverCode.TOOL) as refusal:
+            await driver(rauc).slots()
+        assert "rauc-slots.json" in refusal.value.text
+
+    asyncio.run(scene())
+
+
+def test_an_installation_by_somebody_else_is_known_by_rauc_s_word(rauc: RaucMachine) -> None:
+    async def scene() -> None:
+        used, image = await staged(rauc)
+        other, _ = await staged_by(rauc, "other.json", "9.9", b"foreign".ljust(64 * 1024, b"f"))
+        slot = (await by_name(used))["rootfs.1"]
+        assert slot.version == "9.9"
+        assert slot.digest != image.digest
+        assert other is not used
+
+    asyncio.run(scene())
+
+
+async def staged_by(rauc: RaucMachine, notes: str, version: str, content: bytes) -> tuple[RaucDriver, Image]:
+    other = RaucDriver(rauc.folder / notes, bus_address=rauc.bus_address, root=rauc.root)
+    await other.mark_good()
+    bundle = rauc.bundle(version, content)
+    image = image_of(bundle, version)
+    await other.stage(image, bundle, lambda share: None)
+    return other, image
+
+
+@pytest.mark.root
+def test_rauc_that_does_not_activate_what_it_installed(tmp_path: Path) -> None:
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+
+    async def scene(rauc: RaucMachine) -> None:
+        used, image = await staged(rauc)
+        assert rauc.next_boot() == "A"
+        await used.arm("rootfs.1")
+        assert rauc.reboot() == "B"
+        assert (await by_name(used))["rootfs.1"].digest == image.digest
+
+    with RaucMachine(tmp_path / "machine", more="activate-installed=false") as rauc:
+        rauc.power_on()
+        asyncio.run(scene(rauc))
+
+
+@pytest.mark.parametrize("slot", ["rootfs.7", "booted", ""])
+def test_unknown_slots_are_refused(rauc: RaucMachine, slot: str) -> None:
+    async def scene() -> None:
+        for step in (driver(rauc).arm, driver(rauc).mark_bad):
+            with refuses(DriverCode.REFUSED):
+                await step(slot)
+
+    asyncio.run(scene())
+
+
+def reboot_driver(tmp_path: Path, *command: str, limit_s: float = 30) -> RaucDriver:
+    return RaucDriver(tmp_path / "notes", reboot_command=command, reboot_limit_s=limit_s)
+
+
+def test_reboot_runs_the_command_and_does_not_return(tmp_path: Path) -> None:
+    async def scene() -> None:
+        mark = tmp_path / "asked"
+        used = reboot_driver(tmp_path, sys.executable, "-c", f"open({str(mark)!r}, 'w').close()")
+        work = asyncio.ensure_future(used.reboot())
+        await asyncio.to_thread(wait_until, mark.exists, "the command ran")
+        assert not work.done()
+        work.cancel()
+        await asyncio.wait([work])
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("sh", "-c", "echo not allowed >&2; exit 1"), "not allowed"),
+        (("sh", "-c", "exec cat /dev/zero >/dev/null"), "still up"),
+        (("true",), "still up"),
+        (("there-is-no-such-command",), "No such file"),
+    ],
+)
+def test_a_reboot_that_does_not_happen_is_an_error(tmp_path: Path, command: tuple[str, ...], words: str) -> None:
+    with refuses(DriverCode.TOOL) as refusal:
+        asyncio.run(reboot_driver(tmp_path, *command, limit_s=0.5).reboot())
+    assert words in refusal.value.text
