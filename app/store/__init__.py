@@ -1,0 +1,1 @@
+"""Tables, and queries by noun: the only SQL in the project."""

@@ -1,0 +1,52 @@
+"""Which versions failed where (rule 5), and which of them an operator cleared."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+
+from app.core.nodes import FailedHere
+from app.store.schema import failed_versions
+
+
+def of_node(conn: Connection, node_id: str) -> list[FailedHere]:
+    """Newest first."""
+    rows = conn.execute(
+        select(failed_versions).where(failed_versions.c.node_id == node_id).order_by(failed_versions.c.at.desc())
+    )
+    return [FailedHere(row.version, row.digest, row.reason, row.at, row.cleared_at) for row in rows]
+
+
+def remember(
+    conn: Connection, node_id: str, digest: str, version: str, reason: str, operation_id: str | None, now: float
+) -> None:
+    """It failed (again): what an operator cleared before is not cleared any more."""
+    values = {
+        "version": version,
+        "reason": reason,
+        "operation_id": operation_id,
+        "at": now,
+        "cleared_at": None,
+        "cleared_by": None,
+        "cleared_reason": None,
+    }
+    known = conn.execute(
+        update(failed_versions)
+        .where(failed_versions.c.node_id == node_id, failed_versions.c.digest == digest)
+        .values(**values)
+    )
+    if known.rowcount == 0:
+        conn.execute(insert(failed_versions).values(node_id=node_id, digest=digest, **values))
+
+
+def clear(conn: Connection, node_id: str, digest: str, by: str, reason: str, now: float) -> bool:
+    """Allow it again; whether there was anything to clear."""
+    cleared = conn.execute(
+        update(failed_versions)
+        .where(
+            failed_versions.c.node_id == node_id,
+            failed_versions.c.digest == digest,
+            failed_versions.c.cleared_at.is_(None),
+        )
+        .values(cleared_at=now, cleared_by=by, cleared_reason=reason)
+    )
+    return cleared.rowcount == 1

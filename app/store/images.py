@@ -1,0 +1,139 @@
+"""Images: what can be run, where it is to be had, and who says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from app.core.image_identity import ImageName
+from app.core.image_match import Platform
+from app.store.schema import images, nodes
+from wire.image_keys import ImageSignature
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """`stored`: in our own content-addressed store; else only at `url`. Size in bytes."""
+
+    id: str
+    os: str
+    arch: str
+    version: str
+    digest: str
+    size: int
+    stored: bool
+    url: str
+    notes: str
+    signature: str
+    key_id: str
+    created_by: str
+    created_at: float
+    withdrawn_at: float | None
+
+    @property
+    def name(self) -> ImageName:
+        return ImageName(self.os, self.arch, self.version)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What nodes that run it report: OS name, architecture, version."""
+        return self.os, self.arch, self.version
+
+    @property
+    def signed(self) -> ImageSignature | None:
+        return ImageSignature(self.key_id, self.signature) if self.signature else None
+
+
+def add(conn: Connection, image: Image) -> None:
+    """IntegrityError when OS name, architecture and version are taken."""
+    conn.execute(
+        insert(images).values(
+            id=image.id,
+            os=image.os,
+            arch=image.arch,
+            version=image.version,
+            digest=image.digest,
+            size=image.size,
+            stored=image.stored,
+            url=image.url,
+            notes=image.notes,
+            signature=image.signature,
+            key_id=image.key_id,
+            created_by=image.created_by,
+            created_at=image.created_at,
+        )
+    )
+
+
+def get(conn: Connection, image_id: str) -> Image | None:
+    row = conn.execute(select(images).where(images.c.id == image_id)).one_or_none()
+    return None if row is None else _image(row)
+
+
+def find(conn: Connection, name: ImageName) -> Image | None:
+    row = conn.execute(
+        select(images).where(images.c.os == name.os, images.c.arch == name.arch, images.c.version == name.version)
+    ).one_or_none()
+    return None if row is None else _image(row)
+
+
+def newest(conn: Connection, *, os: str | None = None, limit: int = 200) -> list[Image]:
+    """The youngest first; those of one OS name where given."""
+    query = select(images).order_by(images.c.created_at.desc(), images.c.id.desc()).limit(limit)
+    if os is not None:
+        query = query.where(images.c.os == os)
+    return [_image(row) for row in conn.execute(query)]
+
+
+def mark_stored(conn: Connection, digest: str) -> list[str]:
+    """The content is in our store now, under whatever names it has; the ids of the images that gained it."""
+    lacking = images.c.digest == digest, images.c.stored.is_(False)
+    ids = list(conn.execute(select(images.c.id).where(*lacking).order_by(images.c.id).with_for_update()).scalars())
+    if ids:
+        conn.execute(update(images).where(images.c.id.in_(ids)).values(stored=True))
+    return ids
+
+
+def set_signature(conn: Connection, image_id: str, signature: ImageSignature) -> None:
+    conn.execute(
+        update(images).where(images.c.id == image_id).values(signature=signature.signature, key_id=signature.key_id)
+    )
+
+
+def platforms(conn: Connection) -> list[Platform]:
+    """OS names and architectures that there are images for."""
+    query = select(images.c.os, images.c.arch).distinct().order_by(images.c.os, images.c.arch)
+    return [Platform(*row) for row in conn.execute(query)]
+
+
+def adoption(conn: Connection) -> dict[tuple[str, str, str], int]:
+    """How many nodes that are not retired run each OS name, architecture and version (see `Image.key`).
+
+    Counted by version and not by digest, as the list of nodes that the count links to is.
+    """
+    query = (
+        select(nodes.c.os_id, nodes.c.arch, nodes.c.version, func.count())
+        .where(nodes.c.version != "", nodes.c.admission != "retired")
+        .group_by(nodes.c.os_id, nodes.c.arch, nodes.c.version)
+    )
+    return {(os, arch, version): count for os, arch, version, count in conn.execute(query)}
+
+
+def _image(row: Row[tuple[object, ...]]) -> Image:
+    return Image(
+        id=row.id,
+        os=row.os,
+        arch=row.arch,
+        version=row.version,
+        digest=row.digest,
+        size=row.size,
+        stored=row.stored,
+        url=row.url,
+        notes=row.notes,
+        signature=row.signature,
+        key_id=row.key_id,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        withdrawn_at=row.withdrawn_at,
+    )

@@ -1,0 +1,238 @@
+"""Operations: rows in and out. Every change of an open one is a conditional update; its row count says who won."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, exists, insert, select, update
+
+from app.core.nodes import Operation, OperationState, Previous
+from app.store.schema import images, leases, nodes, operations
+from wire.messages import OperationKind, Order, Phase, Result
+
+_HOLDS_LEASE = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
+
+
+def _query() -> Select[Any]:
+    return select(operations, _HOLDS_LEASE.label("holds_lease"))
+
+
+def add(conn: Connection, operation: Operation) -> None:
+    conn.execute(
+        insert(operations).values(
+            id=operation.id,
+            node_id=operation.node_id,
+            kind=operation.kind.value,
+            image_id=operation.image_id,
+            target_version=operation.target_version,
+            target_digest=operation.target_digest,
+            order_epoch=operation.order.epoch,
+            order_generation=operation.order.generation,
+            state=operation.state.value,
+            phase=operation.phase.value,
+            actor=operation.actor,
+            reason=operation.reason,
+            override_failed=operation.override_failed,
+            policy=operation.policy,
+            old_boot_id=operation.old_boot_id,
+            old_slot=operation.old_slot,
+            old_version=operation.old_version,
+            old_digest=operation.old_digest,
+            created_at=operation.created_at,
+            phase_at=operation.phase_at,
+            clock_at=operation.clock_at,
+        )
+    )
+
+
+def get(conn: Connection, operation_id: str, *, lock: bool = False) -> Operation | None:
+    query = _query().where(operations.c.id == operation_id)
+    row = conn.execute(query.with_for_update(of=operations, key_share=True) if lock else query).one_or_none()
+    return None if row is None else _operation(row)
+
+
+def open_of(conn: Connection, node_id: str) -> list[Operation]:
+    """Open operations of a node, oldest first: the desired one, and others of which the node owes its word."""
+    query = _query().where(operations.c.node_id == node_id, operations.c.state == OperationState.OPEN.value)
+    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+
+
+def all_open(conn: Connection) -> list[Operation]:
+    """All open operations of the fleet, oldest first."""
+    query = _query().where(operations.c.state == OperationState.OPEN.value)
+    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+
+
+def previous_of(conn: Connection, node_id: str, booted_digest: str) -> Previous | None:
+    """What the newest operation that led to the booted digest left behind, with an image of it if there is one."""
+    if not booted_digest:
+        return None
+    row = conn.execute(
+        select(operations.c.old_version, operations.c.old_digest)
+        .where(
+            operations.c.node_id == node_id,
+            operations.c.target_digest == booted_digest,
+            operations.c.old_digest.not_in(("", booted_digest)),
+            operations.c.kind.in_((OperationKind.ACTIVATE.value, OperationKind.ROLLBACK.value)),
+        )
+        .order_by(operations.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    image_id = conn.execute(
+        select(images.c.id)
+        .where(images.c.digest == row.old_digest, images.c.withdrawn_at.is_(None))
+        .order_by(images.c.created_at)
+        .limit(1)
+    ).scalar_one_or_none()
+    return Previous(row.old_version, row.old_digest, image_id)
+
+
+def move(conn: Connection, operation: Operation, phase: Phase, now: float) -> bool:
+    """Record a new phase, unless the operation has ended or moved meanwhile; its deadline begins anew."""
+    return _change_open(conn, operation, phase=phase.value, phase_at=now, heard_s=0.0, clock_at=now)
+
+
+def end(
+    conn: Connection,
+    operation: Operation,
+    result: Result,
+    text: str,
+    now: float,
+    *,
+    evidence: dict[str, Any] | None = None,
+    failed_checks: Sequence[dict[str, Any]] = (),
+) -> bool:
+    """End it, unless it has ended: terminal is terminal. Whether this call ended it."""
+    ended = conn.execute(
+        update(operations)
+        .where(operations.c.id == operation.id, operations.c.state == OperationState.OPEN.value)
+        .values(
+            state=OperationState.ENDED.value,
+            result=result.value,
+            result_text=text,
+            failed_checks=list(failed_checks) or None,
+            evidence=evidence,
+            lease_nonce=None,
+            hold=None,
+            ended_at=now,
+        )
+    )
+    return ended.rowcount == 1
+
+
+def ask_to_cancel(conn: Connection, operation: Operation, now: float) -> bool:
+    return _change_open(conn, operation, cancel_asked_at=now)
+
+
+def claim(conn: Connection, operation_ids: Sequence[str]) -> set[str]:
+    """Those of a few hundred operations that nobody else is changing, held until the end of the transaction.
+
+    For the conductor's changes of many at once: it waits for nobody, so it is never part of a deadlock.
+    """
+    free = select(operations.c.id).where(operations.c.id.in_(operation_ids)).order_by(operations.c.id)
+    return set(conn.execute(free.with_for_update(skip_locked=True, key_share=True)).scalars())
+
+
+def advance_clock(conn: Connection, operation: Operation, heard_s: float, now: float) -> bool:
+    """Count time, unless another conductor counted it."""
+    advanced = conn.execute(
+        update(operations)
+        .where(
+            operations.c.id == operation.id,
+            operations.c.state == OperationState.OPEN.value,
+            operations.c.phase == operation.phase.value,
+            operations.c.clock_at.is_(None)
+            if operation.clock_at is None
+            else operations.c.clock_at == operation.clock_at,
+        )
+        .values(heard_s=heard_s, clock_at=now)
+    )
+    return advanced.rowcount == 1
+
+
+def note_request(conn: Connection, operation: Operation, nonce: str, now: float) -> bool:
+    """The newest lease request of an open operation; when it first asked stays."""
+    asked_at = operation.lease_asked_at if operation.lease_asked_at is not None else now
+    return _change_open(conn, operation, lease_nonce=nonce, lease_nonce_at=now, lease_asked_at=asked_at)
+
+
+def answer_to_wait(conn: Connection, operation_id: str, nonce: str, hold: dict[str, Any]) -> bool:
+    """Tell the request with this nonce to wait, unless a newer one has come."""
+    answered = conn.execute(
+        update(operations)
+        .where(
+            operations.c.id == operation_id,
+            operations.c.state == OperationState.OPEN.value,
+            operations.c.lease_nonce == nonce,
+        )
+        .values(hold=hold)
+    )
+    return answered.rowcount == 1
+
+
+def start_under_lease(conn: Connection, operation_id: str, node_id: str) -> None:
+    """What the node is now, is what this operation leaves behind: rule 1 compares with it after the reboot."""
+    was = conn.execute(
+        select(nodes.c.boot_id, nodes.c.booted_slot, nodes.c.version, nodes.c.booted_digest).where(
+            nodes.c.id == node_id
+        )
+    ).one()
+    conn.execute(
+        update(operations)
+        .where(operations.c.id == operation_id)
+        .values(old_boot_id=was[0], old_slot=was[1], old_version=was[2], old_digest=was[3], hold=None)
+    )
+
+
+def _change_open(conn: Connection, operation: Operation, **values: Any) -> bool:
+    changed = conn.execute(
+        update(operations)
+        .where(
+            and_(
+                operations.c.id == operation.id,
+                operations.c.state == OperationState.OPEN.value,
+                operations.c.phase == operation.phase.value,
+            )
+        )
+        .values(**values)
+    )
+    return changed.rowcount == 1
+
+
+def _operation(row: Row[Any]) -> Operation:
+    return Operation(
+        id=row.id,
+        node_id=row.node_id,
+        kind=OperationKind(row.kind),
+        image_id=row.image_id,
+        target_version=row.target_version,
+        target_digest=row.target_digest,
+        order=Order(epoch=row.order_epoch, generation=row.order_generation),
+        state=OperationState(row.state),
+        phase=Phase(row.phase),
+        result=None if row.result is None else Result(row.result),
+        result_text=row.result_text,
+        failed_checks=tuple(row.failed_checks or ()),
+        actor=row.actor,
+        reason=row.reason,
+        override_failed=row.override_failed,
+        policy=row.policy,
+        old_boot_id=row.old_boot_id,
+        old_slot=row.old_slot,
+        old_version=row.old_version,
+        old_digest=row.old_digest,
+        heard_s=row.heard_s,
+        clock_at=row.clock_at,
+        lease_nonce=row.lease_nonce,
+        lease_nonce_at=row.lease_nonce_at,
+        lease_asked_at=row.lease_asked_at,
+        hold=row.hold,
+        created_at=row.created_at,
+        phase_at=row.phase_at,
+        cancel_asked_at=row.cancel_asked_at,
+        ended_at=row.ended_at,
+        holds_lease=bool(row.holds_lease),
+    )

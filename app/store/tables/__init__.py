@@ -1,0 +1,1 @@
+"""The tables, a module for what belongs together; app.store.schema has them all."""
