@@ -1,0 +1,1 @@
+"""The Twinroot control plane."""

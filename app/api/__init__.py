@@ -1,0 +1,1 @@
+"""REST v1, a blueprint per noun, over the same services as the pages."""

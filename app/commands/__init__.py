@@ -1,0 +1,1 @@
+"""Commands of `twinroot`, a module per noun; app.cli mounts them."""

@@ -1,0 +1,117 @@
+"""The conductor: what has to happen without anybody asking. Any number of them may run on one PostgreSQL.
+
+Each round, when something changed or a second has passed:
+
+1. leases: return those whose node was seen through, then grant the next and tell the others why they wait;
+2. clocks: count the time of open operations while their nodes could have been heard, and of the lease that is out;
+3. deadlines: end operations that took too long;
+4. cancelled operations that their node never got: end them;
+5. presence: nodes whose gateway died and that did not come back are offline;
+6. pins that are over: remove them;
+7. samples for the chart of versions;
+8. retention, once an hour.
+
+Each step stands alone: it reads what is due, claims it by a conditional change in one transaction, and may be
+killed anywhere and repeated. An error in one is logged and leaves the others alone; with the database away all
+wait and try again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from app.services import deadlines, fleet, leases, retention
+from app.store.database import Database
+from app.store.nudges import EVERYTHING
+from app.store.outage import is_away
+
+log = structlog.get_logger(__name__)
+
+_ROUND_S = 1.0
+"""Without a nudge: a lost one costs this much delay at most (rule 8)."""
+_REST_S = 0.05
+"""Between two rounds: a storm of nudges becomes at most twenty rounds a second."""
+_AWAY_S = 2.0
+"""Between two tries while the database is away."""
+_WAKING = frozenset({"operations", EVERYTHING})
+"""Topics that may mean work for us."""
+
+Step = Callable[[Database, float], object]
+
+
+@dataclass(slots=True)
+class _Loop:
+    """One reconcile step and how often it needs to look (seconds)."""
+
+    name: str
+    step: Step
+    every_s: float
+    next_at: float = 0.0
+
+    def due(self, now: float) -> bool:
+        """Also when its next time is further away than ever: then the clock was set back."""
+        return now >= self.next_at or self.next_at - now > self.every_s
+
+
+class Conductor:
+    """Runs in the thread that calls `run`; see the module for what it does."""
+
+    def __init__(self, db: Database, clock: Callable[[], float] = time.time) -> None:
+        self._db = db
+        self._clock = clock
+        self._wake = threading.Event()
+        self._loops = [
+            _Loop("leases", leases.grant_leases, 0.0),
+            _Loop("clocks", deadlines.advance_clocks, 1.0),
+            _Loop("lease-clock", leases.count_time, 1.0),
+            _Loop("deadlines", deadlines.end_overdue, 1.0),
+            _Loop("cancelled", deadlines.end_unowned, 5.0),
+            _Loop("presence", deadlines.mark_gone, 5.0),
+            _Loop("pins", deadlines.remove_expired_pins, 1.0),
+            _Loop("samples", fleet.sample_versions, 5.0),
+            _Loop("retention", retention.remove_old, 3600.0),
+        ]
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set; a round under way ends first."""
+        unsubscribe = self._db.nudges.subscribe(self._nudged)
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                rest_s = _REST_S if self.round() else _AWAY_S
+                stop.wait(rest_s)
+                self._wait(stop)
+        finally:
+            unsubscribe()
+
+    def round(self) -> bool:
+        """Do what is due once; False when the database is away."""
+        now = self._clock()
+        due = [loop for loop in self._loops if loop.due(now)]
+        return all(self._run(loop, now) for loop in due)
+
+    def _run(self, loop: _Loop, now: float) -> bool:
+        try:
+            loop.step(self._db, now)
+        except Exception as error:
+            if is_away(error):
+                log.warning("database-away", step=loop.name, error=str(error).splitlines()[0])
+                return False
+            log.exception("step-failed", step=loop.name)
+        loop.next_at = now + loop.every_s
+        return True
+
+    def _nudged(self, topics: frozenset[str]) -> None:
+        if not topics.isdisjoint(_WAKING):
+            self._wake.set()
+
+    def _wait(self, stop: threading.Event) -> None:
+        """Until a nudge, the next second or the stop, which is seen within a quarter of a second."""
+        until = time.monotonic() + _ROUND_S
+        while not stop.is_set() and time.monotonic() < until and not self._wake.wait(0.25):
+            pass

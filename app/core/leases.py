@@ -1,0 +1,123 @@
+"""Leases: who is served next, what the others are told, and when budget returns (rule 3). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.core.clocks import GATEWAY_FRESH_S
+from app.core.policy import Policy
+from app.core.slots import ARMED
+from wire.messages import Phase
+
+ANSWER_WITHIN_S = 9.0
+"""Agents give a request up after 10 seconds and ask anew; an answer later than this would be for nobody."""
+SHORT_RETRY_S = 5.0
+"""For who is next: a lease that became free lies idle no longer than this."""
+LONG_RETRY_S = 60.0
+"""For the end of a long queue: a thousand waiting nodes ask some twenty times a second in all."""
+_RETRY_STEP_S = 2.0
+_LATE_S = 20.0
+"""Beyond its announced time a node may be this late with its next request before its turn goes to another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """An operation that waits for a lease. `answered`: its newest request was told to wait."""
+
+    operation_id: str
+    node_id: str
+    node_name: str
+    kind: str
+    nonce: str
+    asked_at: float
+    """The first request: who asked first is served first."""
+    nonce_at: float
+    """The newest request."""
+    answered: bool
+    retry_s: float
+
+    def waits(self, now: float) -> bool:
+        """Whether it is still asking, as far as can be known."""
+        announced_s = self.retry_s if self.answered else ANSWER_WITHIN_S
+        return now - self.nonce_at <= announced_s + _LATE_S
+
+    def can_be_answered(self, now: float) -> bool:
+        return not self.answered and now - self.nonce_at <= ANSWER_WITHIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease that still costs budget, and its node as last seen."""
+
+    id: str
+    operation_id: str
+    operation_open: bool
+    node_id: str
+    node_name: str
+    duration_s: float
+    old_boot_id: str
+    granted_at: float
+    counted_s: float
+    """Since the grant, by steps: a jump of the server's clock ends no lease early or late."""
+    counted_at: float | None
+    boot_id: str
+    phase: str
+    on_trial: bool
+    booted_good: bool
+    retired: bool
+    seen_at: float | None
+    """While it is connected: its gateway's newest heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What an asking node is told."""
+
+    asking: Asking
+    code: str
+    text: str
+    retry_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One look at the queue: at most one grant, and a reason for everybody else."""
+
+    grant: Asking | None
+    waiting: tuple[Waiting, ...]
+
+
+def decide(asking: Sequence[Asking], held_by: str | None, now: float) -> Round:
+    """Serve the oldest that still asks. `held_by`: name of the node that has the lease."""
+    queue = sorted((one for one in asking if one.waits(now)), key=lambda one: (one.asked_at, one.operation_id))
+    grant = queue[0] if queue and held_by is None and queue[0].can_be_answered(now) else None
+    ahead = held_by or (queue[0].node_name if queue else "")
+    text = f"waits for {ahead}, which is being updated" if held_by or grant else f"waits for {ahead}, which is next"
+    waiting = []
+    for place, one in enumerate(queue):
+        if one is grant or not one.can_be_answered(now) or (place == 0 and held_by is None):
+            continue
+        retry_s = min(SHORT_RETRY_S + place * _RETRY_STEP_S, LONG_RETRY_S)
+        waiting.append(Waiting(one, "lease", text, retry_s))
+    return Round(grant, tuple(waiting))
+
+
+def reason_to_return(held: Held, now: float, policy: Policy) -> str | None:
+    """Why the budget of this lease returns now; None while the node may still be down under it.
+
+    Expiry alone never returns it: a node that took long to shut down is down all the same.
+    """
+    if held.retired:
+        return "the node was retired"
+    if not held.boot_id:
+        return None
+    if held.boot_id != held.old_boot_id:
+        settled = not held.on_trial and held.phase not in ARMED
+        confirmed = held.phase == Phase.SOAKING or (settled and (held.booted_good or not held.operation_open))
+        return "seen confirmed on its new boot" if confirmed else None
+    # Over for so long that a gateway's heartbeat that is fresh now has come after it.
+    over = held.counted_s > held.duration_s + policy.reboot_deadline_s + GATEWAY_FRESH_S
+    if over and held.seen_at is not None and abs(now - held.seen_at) <= GATEWAY_FRESH_S:
+        return "seen on the same boot after the lease and its shutdown limit"
+    return None

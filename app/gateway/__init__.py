@@ -1,0 +1,1 @@
+"""The websocket process: accept, authenticate, pump, registry, dispatch, live."""

@@ -1,0 +1,1 @@
+"""Flask pages, a blueprint per noun."""

@@ -1,0 +1,119 @@
+"""How values read on pages. Relative times carry the absolute one, in the reader's zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flask import Flask
+from markupsafe import Markup
+
+from app.core.query import quoted
+from app.web.context import now
+from app.web.preferences import preferences
+
+_MINUTE = 60
+_HOUR = 3600
+_DAY = 24 * 3600
+
+
+def install(app: Flask) -> None:
+    app.jinja_env.globals.update(when=when, clock_time=clock_time)
+    app.jinja_env.filters.update(
+        duration=duration,
+        event_kind=event_kind,
+        number=number,
+        percent=percent,
+        quoted=quoted,
+        short_digest=short_digest,
+        size=size,
+    )
+
+
+def duration(seconds: float) -> str:
+    """The largest unit that tells enough: `3 s`, `12 min`, `5 h`, `41 d`."""
+    whole = max(0, int(seconds))
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min"
+    if whole < 2 * _DAY:
+        return f"{whole // _HOUR} h"
+    return f"{whole // _DAY} d"
+
+
+def when(at: float | None, style: str = "ago") -> Markup:
+    """`<time>` of Unix seconds: relative text, absolute title. Style: `ago` or `for` (how long already)."""
+    if at is None:
+        return Markup('<span class="muted">never</span>')
+    moment = datetime.fromtimestamp(at, UTC)
+    return Markup('<time datetime="{}" data-style="{}" title="{}">{}</time>').format(
+        moment.isoformat(timespec="seconds").replace("+00:00", "Z"), style, absolute(at), relative(at, now(), style)
+    )
+
+
+def relative(at: float, now: float, style: str = "ago") -> str:
+    """Words for the distance; app.js words it the same way."""
+    distance = duration(abs(now - at))
+    if style == "for":
+        return distance
+    if at > now + 1:
+        return f"in {distance}"
+    return "now" if now - at < 1 else f"{distance} ago"
+
+
+def absolute(at: float) -> str:
+    moment = datetime.fromtimestamp(at, preferences().zone)
+    return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname()}"
+
+
+def clock_time(at: float) -> str:
+    """For axes and lists where the date stands beside it."""
+    return f"{datetime.fromtimestamp(at, preferences().zone):%H:%M}"
+
+
+def size(octets: float) -> str:
+    """Bytes in binary units, three digits: `391 MiB`."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    value = float(octets)
+    for unit in units:
+        if value < 1000 or unit == units[-1]:
+            return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
+        value /= 1024
+    raise AssertionError("the last unit takes everything")
+
+
+def short_digest(digest: str) -> str:
+    """`sha256:9f2c…41ab`: enough to compare by eye; the whole is in the title and the copy button."""
+    name, _, value = digest.partition(":")
+    return f"{name}:{value[:4]}…{value[-4:]}" if len(value) > 12 else digest
+
+
+_EVENT_KINDS = {
+    "ok": {"confirmed", "soaked", "joined", "approved", "online"},
+    "bad": {"fell-back", "version-failed", "check-failed", "identity-conflict", "boot-unknown"},
+    "warn": {
+        "offline",
+        "late-report",
+        "unexpected-phase",
+        "disarmed",
+        "cancel-asked",
+        "retired",
+        "going-back",
+        "order-refused",
+    },
+    "trial": {"boot", "armed", "lease-granted"},
+    "accent": {"staged", "operation-begun", "operation-ended"},
+}
+
+
+def event_kind(kind: str) -> str:
+    """The colour of an event's mark on the time line."""
+    return next((color for color, kinds in _EVENT_KINDS.items() if kind in kinds), "")
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:.0f} %"

@@ -1,0 +1,46 @@
+"""All blueprints of the console."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from app.web import (
+    channels,
+    download,
+    events,
+    fleet,
+    go,
+    health,
+    images,
+    joining,
+    node_actions,
+    node_exports,
+    node_page,
+    node_suggest,
+    nodes,
+    preferences,
+    saved_views,
+    sign_in,
+)
+
+BLUEPRINTS: tuple[Blueprint, ...] = tuple(
+    module.blueprint
+    for module in (
+        health,
+        sign_in,
+        preferences,
+        fleet,
+        nodes,
+        node_exports,
+        node_suggest,
+        saved_views,
+        node_page,
+        node_actions,
+        events,
+        go,
+        images,
+        channels,
+        joining,
+        download,
+    )
+)
