@@ -1,0 +1,200 @@
+"""`twinroot demo`: a console and a small fleet of real agents on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sim.fleet import ARCH, IMAGES, OS, DemoNode, demo_nodes, write_image
+from sim.local import LocalControlPlane, LocalError, LocalNode, LocalProcess, free_port
+
+AGENT_CONFIG = """\
+driver = "files"
+root = "{root}"
+state_folder = "{root}/agent"
+image_keys = "{keys}"
+runtimes = ["{root}/engine.sock"]
+
+[files]
+root = "{root}"
+
+[checks]
+folders = ["{root}/check.d"]
+builtins = ["disk", "memory", "state", "engine", "containers"]
+interval_s = 5.0
+trial_interval_s = 1.0
+
+[limits]
+unasked_confirm_s = 2.0
+"""
+
+_WEB_CHECK = """\
+#!/bin/sh
+# The node's own web server, as the booted image has it.
+. "$(dirname "$0")/../../run/os-release"
+if [ "$DEMO_WEB" = down ]; then
+    echo "GET http://127.0.0.1/healthz: connection refused"
+    echo "web.service: main process exited, code=exited, status=78/CONFIG"
+    exit 1
+fi
+echo "GET http://127.0.0.1/healthz: 200"
+"""
+
+_POLICY = ("soak_s=20", "confirm_s=15", "offline_grace_s=10", "reconnect_allowance_s=10")
+"""Minutes in production; seconds here, so that one can watch."""
+
+
+class DemoFleet:
+    """Control plane, images and nodes in one folder; `start` and `stop` in order."""
+
+    def __init__(self, folder: Path, nodes: int, http_port: int = 0, gateway_port: int = 0) -> None:
+        self.folder = folder
+        self.plane = LocalControlPlane(folder, http_port, gateway_port)
+        self.nodes = [self._node(demo) for demo in demo_nodes(nodes)]
+        self._demo_nodes = demo_nodes(nodes)
+        self._engines = LocalProcess(
+            "engines",
+            [sys.executable, "-m", "sim.engine", str(folder / "engines.json")],
+            folder / "engines.log",
+            self.plane.environ,
+        )
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.plane.start()
+        self.plane.run("policy", "set", *_POLICY, "--reason", "a demo shows in seconds what takes minutes")
+        first = self._images()
+        self._start_engines()
+        command = self.plane.join_command("--uses", str(len(self.nodes)), "--channel", "stable", "--admit")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda node: self._start_node(node, first, command), self.nodes))
+
+    def stop(self) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda node: node.stop(), self.nodes))
+        self._engines.stop()
+        self.plane.stop()
+
+    def _node(self, demo: DemoNode) -> LocalNode:
+        return LocalNode(self.folder / "nodes", demo.name, AGENT_CONFIG, keys=self.folder / "image-keys")
+
+    def _images(self) -> Path:
+        """Write, sign and upload the demo images; the file that the fleet starts from."""
+        folder = self.folder / "images"
+        keys = self.folder / "image-keys"
+        folder.mkdir()
+        keys.mkdir()
+        private = self.folder / "image-key"
+        (keys / "demo.pub").write_text(self.plane.run("image", "keygen", private))
+        files = []
+        for image in IMAGES:
+            file = write_image(image, folder)
+            files.append(file)
+            names = ("--os", OS, "--arch", ARCH, "--version", image.version)
+            self.plane.run("image", "sign", "--key", private, *names, file)
+            self.plane.run("image", "upload", *names, "--notes", image.notes, "--reason", "demo", file)
+            for channel in image.channels:
+                self.plane.run("channel", "promote", channel, *names, "--reason", "demo")
+        return files[0]
+
+    def _start_engines(self) -> None:
+        engines = [
+            {
+                "socket": str(node.root / "engine.sock"),
+                "boot_file": str(node.root / "run" / "boot.json"),
+                "containers": [
+                    {
+                        "name": f"{service}-1" if project else service,
+                        "image": image,
+                        "labels": _labels(project, service),
+                    }
+                    for project, service, image in demo.containers
+                ],
+            }
+            for node, demo in zip(self.nodes, self._demo_nodes, strict=True)
+        ]
+        (self.folder / "engines.json").write_text(json.dumps(engines))
+        self._engines.start()
+
+    def _start_node(self, node: LocalNode, image: Path, command: list[str]) -> None:
+        node.create(image)
+        check = node.root / "check.d" / "required.d" / "10-web"
+        check.parent.mkdir(parents=True)
+        check.write_text(_WEB_CHECK)
+        check.chmod(0o755)
+        demo = next(demo for demo in self._demo_nodes if demo.name == node.name)
+        labels = [word for key, value in demo.labels.items() for word in ("--label", f"{key}={value}")]
+        joined = node.join(command, *labels)
+        if joined.returncode:
+            raise LocalError(f"{node.name} could not join: {joined.stderr.strip()}")
+        node.start()
+
+
+def run_demo(nodes: int) -> None:
+    """Run until SIGINT or SIGTERM; LocalError when something could not start."""
+    folder = Path(tempfile.mkdtemp(prefix="twinroot-demo-"))
+    fleet = DemoFleet(folder, nodes, _preferred_port(8080), _preferred_port(8090))
+    try:
+        with _until_signal():
+            say(f"starting a console and {nodes} nodes in {folder} …")
+            fleet.start()
+            say(f"{nodes} nodes have joined. Sign in once, within 15 minutes:\n\n    {fleet.plane.login_link()}\n")
+            say("Update a node to 1.1.0 (good), 1.2.0 (its check fails: watch it fall back) or 1.3.0 (does not boot).")
+            where = " ".join(f"{name}={fleet.plane.environ[name]}" for name in ("TWINROOT_DATA_DIR", "TWINROOT_HTTP"))
+            say(f"Signed out? This prints another link:\n\n    {where} .venv/bin/twinroot login-link\n")
+            say("Ctrl-C stops all of it.")
+            signal.pause()
+    except LocalError as error:
+        say(str(error))
+        sys.exit(1)
+    finally:
+        say("stopping …")
+        fleet.stop()
+        shutil.rmtree(folder)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+class _Stop(BaseException):
+    """A signal asked us to stop; not an error."""
+
+
+@contextlib.contextmanager
+def _until_signal() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise _Stop
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _Stop:
+        pass
+    finally:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)  # stopping takes a moment; a second Ctrl-C must not leave children
+
+
+def _labels(project: str, service: str) -> dict[str, str]:
+    if not project:
+        return {}
+    return {"com.docker.compose.project": project, "com.docker.compose.service": service}
+
+
+def _preferred_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return free_port()
+    return port
