@@ -1,0 +1,96 @@
+"""Fixtures for all tests: `database` is a freshly migrated one, once on SQLite and once on PostgreSQL."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.config import Address, Settings
+from app.services.fleet import ensure_fleet
+from app.store.database import Database, open_database
+from app.store.migrate import migrate
+from tests import postgres
+from tests.server_kit import NOW
+
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The folder of a running private PostgreSQL server (see tests.postgres.url)."""
+    server = postgres.private_server()
+    try:
+        folder = server.__enter__()
+    except postgres.Unavailable as reason:
+        pytest.skip(str(reason))
+    try:
+        yield folder
+    finally:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """Name of a migrated database that is copied for each test."""
+    postgres.execute(postgres_server, "CREATE DATABASE twinroot_template")
+    _prepare(postgres.url(postgres_server, "twinroot_template"))
+    return "twinroot_template"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database file that is copied for each test."""
+    file = tmp_path_factory.mktemp("sqlite") / "template.db"
+    _prepare(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a migrated database of the test's own."""
+    if request.param == "sqlite":
+        file = tmp_path / "twinroot.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), file)
+        yield f"sqlite:///{file}"
+        return
+    server: str = request.getfixturevalue("postgres_server")
+    template: str = request.getfixturevalue("postgres_template")
+    name = f"test_{next(_names)}"
+    postgres.copy(server, template, name)
+    yield postgres.url(server, name)
+    postgres.execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated database of the test's own, with the fleet's row."""
+    found = open_database(database_url)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings that point at this test's own folder; nothing listens on the addresses."""
+    return Settings(
+        database_url=f"sqlite:///{tmp_path / 'twinroot.db'}",
+        data_dir=tmp_path / "data",
+        http=Address("127.0.0.1", 8080),
+        gateway=Address("127.0.0.1", 8090),
+        public_url="http://127.0.0.1:8080",
+        agent_url="ws://127.0.0.1:8090/agent",
+        live_url="ws://127.0.0.1:8090/live",
+        secret_key="a secret of the tests",
+        allow_unencrypted=False,
+    )
+
+
+def _prepare(url: str) -> None:
+    migrate(url)
+    fresh = open_database(url)
+    ensure_fleet(fresh, NOW)
+    fresh.close()

@@ -1,0 +1,119 @@
+"""Who is served next, and when budget returns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.core.clocks import GATEWAY_FRESH_S
+from app.core.leases import ANSWER_WITHIN_S, LONG_RETRY_S, Asking, Held, decide, reason_to_return
+from app.core.policy import Policy
+from tests.server_kit import NOW
+
+POLICY = Policy()
+
+
+def asking(name: str, asked_s_ago: float, **given: object) -> Asking:
+    values: dict[str, object] = {
+        "operation_id": f"op_{name}",
+        "node_id": f"node_{name}",
+        "node_name": name,
+        "kind": "activate",
+        "nonce": f"nonce-{name}",
+        "asked_at": NOW - asked_s_ago,
+        "nonce_at": NOW - 1,
+        "answered": False,
+        "retry_s": 0.0,
+    }
+    return Asking(**(values | given))  # type: ignore[arg-type]
+
+
+def test_the_oldest_request_is_served_and_the_others_hear_why_not() -> None:
+    found = decide([asking("b", 10), asking("a", 60), asking("c", 5)], None, NOW)
+    assert found.grant is not None and found.grant.node_name == "a"
+    assert [one.asking.node_name for one in found.waiting] == ["b", "c"]
+    assert {one.text for one in found.waiting} == {"waits for a, which is being updated"}
+
+
+def test_nobody_is_served_while_somebody_has_it() -> None:
+    found = decide([asking("b", 10)], "a", NOW)
+    assert found.grant is None
+    assert [one.text for one in found.waiting] == ["waits for a, which is being updated"]
+
+
+def test_whoever_comes_late_does_not_overtake_who_was_told_to_wait() -> None:
+    first = asking("a", 60, answered=True, retry_s=5.0, nonce_at=NOW - 4)
+    found = decide([first, asking("b", 2)], None, NOW)
+    assert found.grant is None
+    assert [(one.asking.node_name, one.text) for one in found.waiting] == [("b", "waits for a, which is next")]
+
+
+def test_whoever_does_not_ask_again_loses_its_turn() -> None:
+    silent = asking("a", 600, answered=True, retry_s=5.0, nonce_at=NOW - 120)
+    found = decide([silent, asking("b", 2)], None, NOW)
+    assert found.grant is not None and found.grant.node_name == "b"
+
+
+def test_a_request_that_its_node_has_given_up_is_not_answered() -> None:
+    stale = asking("a", 60, nonce_at=NOW - ANSWER_WITHIN_S - 1)
+    found = decide([stale], None, NOW)
+    assert found.grant is None and found.waiting == ()
+
+
+def test_answered_requests_are_not_answered_again() -> None:
+    found = decide([asking("b", 10, answered=True, retry_s=5.0)], "a", NOW)
+    assert found.waiting == ()
+
+
+def test_a_long_queue_asks_seldom() -> None:
+    queue = [asking(f"n{number:04}", 1000 - number) for number in range(500)]
+    found = decide(queue, "a", NOW)
+    retries = [one.retry_s for one in found.waiting]
+    assert len(retries) == 500 and retries == sorted(retries)
+    assert retries[0] < 10 and retries[-1] == LONG_RETRY_S
+
+
+HELD = Held(
+    id="lease_1",
+    operation_id="op_1",
+    operation_open=True,
+    node_id="node_1",
+    node_name="a",
+    duration_s=POLICY.lease_s,
+    old_boot_id="boot-1",
+    granted_at=NOW,
+    counted_s=0.0,
+    counted_at=NOW,
+    boot_id="boot-1",
+    phase="rebooting",
+    on_trial=False,
+    booted_good=True,
+    retired=False,
+    seen_at=None,
+)
+OVER_S = POLICY.lease_s + POLICY.reboot_deadline_s + GATEWAY_FRESH_S
+LATER = NOW + OVER_S
+OVER = replace(HELD, counted_s=OVER_S + 1)
+
+RETURNS = [
+    (replace(HELD), NOW + 10, False),
+    (OVER, LATER + 10_000, False),  # expired and never seen: expiry alone returns nothing
+    (replace(OVER, seen_at=NOW + 5), LATER + 10_000, False),  # seen before the shutdown limit only
+    (replace(OVER, seen_at=LATER + 1), LATER + 2, True),
+    (replace(HELD, counted_s=OVER_S, seen_at=LATER + 1), LATER + 2, False),  # our clock jumped: it was not that long
+    (replace(HELD, retired=True), NOW + 1, True),
+    (replace(HELD, boot_id="boot-2", phase="confirming", on_trial=True), NOW + 300, False),
+    (replace(HELD, boot_id="boot-2", phase="confirming", on_trial=True), LATER + 10_000, False),
+    (replace(HELD, boot_id="boot-2", phase="soaking"), NOW + 300, True),
+    (replace(HELD, boot_id="boot-2", phase="rolling-back"), NOW + 300, False),
+    (replace(HELD, boot_id="boot-2", phase="idle", booted_good=False), NOW + 300, False),
+    (replace(HELD, boot_id="boot-2", phase="idle", booted_good=False, operation_open=False), NOW + 300, True),
+    (replace(HELD, boot_id="boot-2", phase="idle"), NOW + 300, True),
+    (replace(HELD, boot_id=""), LATER + 10_000, False),
+]
+
+
+@pytest.mark.parametrize(("held", "now", "returned"), RETURNS)
+def test_budget_returns_only_when_the_node_was_seen_through(held: Held, now: float, returned: bool) -> None:
+    assert (reason_to_return(held, now, POLICY) is not None) is returned
