@@ -1,0 +1,167 @@
+"""The fleet as the planner sees it at one moment: everything a plan depends on, and nothing else. Pure.
+
+Times are Unix seconds. A snapshot can be saved and explained later (`twinroot plan --snapshot`), see
+app.core.snapshot_file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.core.group_policy import GroupPolicy
+from app.core.holds import Hold
+from app.core.rollouts import RolloutKind, RolloutState
+
+ServiceKey = tuple[str, str]
+"""(scope, name)"""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One admitted node."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    groups: tuple[str, ...]
+    """Ids of the groups that it is in; the first is its policy group."""
+    os_id: str
+    arch: str
+    version: str
+    digest: str
+    """Of the booted slot."""
+    online: bool
+    healthy: bool
+    """Its checks do not say unhealthy."""
+    on_trial: bool
+    """Booted into a new slot and not confirmed, or on its way there."""
+    soaking: bool
+    reserved: bool
+    """A lease of it has not been returned: it may go down at any moment, or is down."""
+    absent: bool
+    """Declared lost, or offline longer than its policy's `absent_after_s`: outside size and budget."""
+    commandable: bool
+    """Its evidence class lets us command it, and no identity conflict holds it."""
+    placement_known: bool
+    """Or declared by an operator."""
+    placements: tuple[tuple[int, int], ...]
+    """(index into Snapshot.services, replicas of it that are healthy here now)."""
+    has_local_way_back: bool
+    """Its passive slot holds a version that it could go back to without a download."""
+    staged_digest: str
+    """Digest in the passive slot; empty: nothing, or not known."""
+    pinned_to: str
+    """Words of its pin, such as “version 4.1”; empty: not pinned."""
+    pin_digest: str
+    """Digest that its pin leads to now; empty: nothing."""
+    failed: frozenset[str]
+    """Digests that failed here and were not cleared."""
+
+    @property
+    def up(self) -> bool:
+        """It serves: seen online, on a confirmed slot, not about to go down by our doing."""
+        return self.online and not self.reserved and not self.on_trial and not self.absent
+
+    @property
+    def missing(self) -> bool:
+        """Counts against the budget of its groups. An absent node counts nowhere."""
+        return not self.absent and (not self.up or not self.healthy)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    key: ServiceKey
+    expected: int
+    """Replicas, frozen where a rollout froze them."""
+    floor: int | None
+    """Fewest healthy replicas that our own actions may leave; None: a per-node service, which has no floor."""
+    allowed: bool = False
+    """An operator allows its single replica to move; its floor is 0 then."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    id: str
+    name: str
+    policy: GroupPolicy
+    frozen: Hold | None = None
+    """A freeze of the group or of the fleet that holds now."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """An image as a target of one rollout, for nodes of its OS and architecture."""
+
+    os_id: str
+    arch: str
+    version: str
+    digest: str
+    created_at: float
+    withdrawn: bool
+    bad: str = ""
+    """Why it is bad fleet-wide; empty: it is not."""
+    must_pass: tuple[str, ...] = ()
+    """Versions one of which must be booted, or have been passed, before this one; empty: from anywhere."""
+    not_from: tuple[str, ...] = ()
+    """Versions from which it must not be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """What wants nodes to move: a rollout, or an operator's order to one node (`direct`)."""
+
+    id: str
+    name: str
+    kind: RolloutKind
+    state: RolloutState
+    policy: GroupPolicy
+    """Frozen when it was started; canaries and failure limit come from here, the other budgets from the groups."""
+    targets: tuple[TargetView, ...]
+    created_at: float
+    direct: bool = False
+    reverse: bool = False
+    """It leads back: windows, gates, age, edges, canaries do not bind it (rule 7); floors and budgets do."""
+    allow_downgrade: bool = False
+    break_glass: bool = False
+    """An operator lets it pass freezes and windows, audited."""
+    attempted: int = 0
+    failed: int = 0
+    canaries_left: int = 0
+    """Canaries that have not soaked yet."""
+    canaries_soaked_at: float | None = None
+    """When the last canary had soaked."""
+    gates: tuple[Hold, ...] = ()
+    """Health gates that are shut now, as their owner found them (Prometheus queries, loss of a domain)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that a rollout wants to move and that has not moved yet."""
+
+    node: int
+    """Index into Snapshot.nodes."""
+    rollout: int
+    """Index into Snapshot.rollouts."""
+    operation_id: str
+    """Empty: not ordered yet."""
+    ready: bool
+    """It is staged (where it stages) and asks for its lease with a request that can be answered now."""
+    canary: bool
+    since: float
+    override_floor: bool = False
+    """An operator lets this node go below floors, audited."""
+    said: Hold | None = None
+    """Why it is not ready, in the node's own words (keeping its way back, an inhibitor, a download that fails)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    now: float
+    nodes: tuple[NodeView, ...]
+    services: tuple[ServiceView, ...]
+    groups: tuple[GroupView, ...]
+    rollouts: tuple[RolloutView, ...]
+    candidates: tuple[Candidate, ...]
+    fleet_hold: Hold | None = None
+    """Holds all activation: a fleet-wide freeze, no gateway that could hear, a new epoch nobody has looked at."""
