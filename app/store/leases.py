@@ -1,4 +1,4 @@
-"""Leases. One row without an end per fleet (a unique index guards it): it costs budget until it has an end."""
+"""Leases. One row without an end per node (a unique index guards it): it costs budget until it has an end."""
 
 from __future__ import annotations
 

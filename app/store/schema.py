@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from app.store.tables.base import metadata
 from app.store.tables.fleet import fleet, gateways, revisions, server_keys, version_samples
+from app.store.tables.groups import freezes, groups
 from app.store.tables.images import channel_moves, channels, images
 from app.store.tables.nodes import containers, events, failed_versions, join_attempts, join_tokens, nodes
 from app.store.tables.operations import leases, operations
 from app.store.tables.people import audit, form_posts, login_links, saved_views, sessions
+from app.store.tables.rollouts import bad_versions, rollout_events, rollout_nodes, rollouts
+from app.store.tables.services import attention_marks, service_changes, service_peaks, services
 
 __all__ = [
+    "attention_marks",
     "audit",
+    "bad_versions",
     "channel_moves",
     "channels",
     "containers",
@@ -21,7 +26,9 @@ __all__ = [
     "failed_versions",
     "fleet",
     "form_posts",
+    "freezes",
     "gateways",
+    "groups",
     "images",
     "join_attempts",
     "join_tokens",
@@ -31,8 +38,14 @@ __all__ = [
     "nodes",
     "operations",
     "revisions",
+    "rollout_events",
+    "rollout_nodes",
+    "rollouts",
     "saved_views",
     "server_keys",
+    "service_changes",
+    "service_peaks",
+    "services",
     "sessions",
     "version_samples",
 ]

@@ -23,8 +23,8 @@ def test_head_equals_the_schema(database: Database) -> None:
 def test_partial_unique_indexes_are_partial(database: Database) -> None:
     with database.read() as conn:
         found = {index["name"]: index for index in inspect(conn).get_indexes("leases")}
-    assert found["uq_leases_held"]["unique"]
-    options = found["uq_leases_held"]["dialect_options"]
+    assert found["uq_leases_node"]["unique"]
+    options = found["uq_leases_node"]["dialect_options"]
     assert any("ended_at IS NULL" in str(text) for text in options.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint, text
 
-from app.store.tables.base import Serial, metadata, when
+from app.store.tables.base import Json, Serial, metadata, when
 
 images = Table(
     "images",
@@ -23,6 +23,10 @@ images = Table(
     Column("created_by", String, nullable=False),
     when("created_at", null=False),
     when("withdrawn_at"),
+    Column("withdrawn_by", String),
+    Column("withdrawn_reason", String),
+    Column("must_pass", Json),  # versions one of which must be booted first; null: reached from anywhere
+    Column("not_from", Json),  # versions from which it must not be reached
     UniqueConstraint("os", "arch", "version"),
     Index(None, "digest"),
 )

@@ -112,6 +112,11 @@ nodes = Table(
     when("last_seen_at"),  # while online, its gateway's heartbeat counts instead
     when("probe_at"),  # another gateway has a second connection and asks whether the first is alive
     Column("conflict", Json),  # identity conflict: what each end said, since when
+    when("lost_at"),  # declared lost by an operator: outside size and budget until it is back
+    Column("lost_by", String),
+    Column("lost_reason", String),
+    Column("declared", Json),  # what an operator says runs here while placement is not known: [[scope, name, n], …]
+    Column("declared_by", String),
     Column("last_seq", BigInteger, nullable=False, server_default="0"),
     Index(None, "admission", "connection"),
     Index(None, "version"),

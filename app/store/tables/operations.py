@@ -25,6 +25,8 @@ operations = Table(
     Column("evidence", Json),
     Column("actor", String, nullable=False),
     Column("reason", String, nullable=False),
+    Column("rollout_id", String),
+    Column("override_floor", Boolean, nullable=False, server_default=text("false")),
     Column("override_failed", Boolean, nullable=False, server_default=text("false")),
     Column("policy", Json, nullable=False),  # frozen at creation
     Column("old_boot_id", String, nullable=False, server_default=""),
@@ -43,6 +45,7 @@ operations = Table(
     when("ended_at"),
     Index(None, "node_id", "created_at"),
     Index(None, "state"),
+    Index(None, "rollout_id"),
 )
 
 leases = Table(
@@ -60,10 +63,12 @@ leases = Table(
     when("counted_at"),
     when("ended_at"),  # null: it still costs budget
     Column("end_reason", String, nullable=False, server_default=""),
+    Column("rollout_id", String),
+    Column("costs", Json),  # what it reserved: [[scope, name, replicas], …]
     Index(None, "operation_id"),
     Index(
-        "uq_leases_held",
-        "fleet_id",
+        "uq_leases_node",
+        "node_id",
         unique=True,
         sqlite_where=text("ended_at IS NULL"),
         postgresql_where=text("ended_at IS NULL"),
