@@ -16,6 +16,8 @@ from wire.messages import Hold, LeaseGrant, LeaseRequest, LeaseWait, OperationKi
 ARM_TRIES = 3
 """A tool that hangs for a moment is forgiven; one that refuses three times will refuse a fourth."""
 RETRY_LEAST_S, RETRY_MOST_S = 1.0, 3600.0
+ASKED_KEPT = 8
+"""Unanswered requests: answers that take longer than eight times `lease_answer_s` are answers to nobody."""
 LEASE_ENDED = "lease-ended"
 """Code of WorkFailed when the runner found the lease over directly before the work."""
 
@@ -50,30 +52,42 @@ def _ask_when_due(turn: Turn) -> None:
     if asking is None and due_s is not None and turn.now_s < due_s:
         return
     # The state goes to disk before the request goes out, so the lease is counted from a moment before sending.
-    turn.set(asking=Asking(nonce=turn.moment.nonce, sent_s=turn.now_s), ask_s=None)
+    turn.set(asking=Asking(nonce=turn.moment.nonce, sent_s=turn.now_s, earlier=_unanswered(asking)), ask_s=None)
     turn.say(LeaseRequest(operation_id=turn.operation.id, nonce=turn.moment.nonce))
 
 
+def _unanswered(asking: Asking | None) -> dict[str, float]:
+    """What the next request remembers: without it a server that always answers late would never be heard."""
+    if asking is None:
+        return {}
+    return dict([*asking.earlier.items(), (asking.nonce, asking.sent_s)][1 - ASKED_KEPT :])
+
+
 def wait_for_lease(turn: Turn, given: LeaseWait) -> None:
-    """Not now: show why, ask again later."""
+    """Not now: show why, ask again later; an answer to an earlier request leaves the present one out."""
     asking = turn.state.asking
-    if asking is None or asking.nonce != given.nonce:
+    if asking is None or asking.sent_with(given.nonce) is None:
+        return
+    if given.nonce != asking.nonce:
+        turn.set(hold=given.hold)
         return
     retry_s = min(max(given.retry_s, RETRY_LEAST_S), RETRY_MOST_S)
     turn.set(asking=None, ask_s=turn.now_s + retry_s, hold=given.hold)
 
 
 def take_lease(turn: Turn, given: LeaseGrant) -> None:
-    """READY: a grant for the present nonce that has not run out leads to arming."""
+    """READY: a grant that has not run out leads to arming. It counts from sending the request that it answers."""
     asking = turn.state.asking
     if given.operation_id != turn.operation.id or asking is None:
         return_stray(turn, given)
         return
-    if given.nonce != asking.nonce:
-        # An answer to a request that was given up. The present one may be answered with the same lease, so
-        # giving this one back could take away what is on its way.
+    sent_s = asking.sent_with(given.nonce)
+    late = given.nonce != asking.nonce and (sent_s is None or sent_s + given.duration_s <= turn.now_s)
+    if sent_s is None or late:
+        # An answer to a request that was given up, or too late. The present one may be answered with the same
+        # lease, so giving this one back could take away what is on its way.
         return
-    until_s = asking.sent_s + given.duration_s
+    until_s = sent_s + given.duration_s
     turn.set(asking=None)
     if until_s <= turn.now_s or not in_place(turn.state) or turn.state.work:
         return_stray(turn, given)

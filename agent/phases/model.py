@@ -105,6 +105,12 @@ class Asking(Kept, frozen=True, kw_only=True):
 
     nonce: str
     sent_s: float
+    earlier: dict[str, float] = {}
+    """Of the requests before it that were not answered either: nonce -> when it was sent."""
+
+    def sent_with(self, nonce: str) -> float | None:
+        """When the request with this nonce was sent; None: it is none of these."""
+        return self.sent_s if nonce == self.nonce else self.earlier.get(nonce)
 
 
 class Returned(Kept, frozen=True, kw_only=True):

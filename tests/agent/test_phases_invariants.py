@@ -113,14 +113,14 @@ class Node(RuleBasedStateMachine):
         self.world.todo = type(self.world.todo)(c for c in self.world.todo if not hasattr(c, "message"))
 
     @precondition(lambda self: self.world.state.asking is not None)
-    @rule(duration_s=st.sampled_from([5.0, 60.0, 600.0]))
-    def grant(self, duration_s: float) -> None:
-        self.world.grant(duration_s)
+    @rule(duration_s=st.sampled_from([5.0, 60.0, 600.0]), late=st.booleans())
+    def grant(self, duration_s: float, late: bool) -> None:
+        self.world.grant(duration_s, late=late)
 
     @rule(nonce=st.integers(1, 200), operation_number=st.integers(1, 20))
     def foreign_grant(self, nonce: int, operation_number: int) -> None:
         asking = self.world.state.asking
-        if asking is None or asking.nonce != f"n{nonce}":
+        if asking is None or asking.sent_with(f"n{nonce}") is None:
             grant = LeaseGrant(
                 lease_id="foreign",
                 operation_id=f"op{operation_number}",

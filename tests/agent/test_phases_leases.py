@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.phases.inputs import Inhibited, WorkFailed
+from agent.phases.leases import ASKED_KEPT
 from agent.phases.model import Step, WorkKind
 from tests.agent.stories import booted_new, codes, ready
 from tests.agent.wanted import operation
@@ -45,6 +46,44 @@ def test_a_grant_for_another_nonce_counts_nothing() -> None:
     world = ready()
     world.give(LeaseGrant(lease_id="l", operation_id="op", nonce="other", duration_s=60))
     assert world.state.step is Step.READY and world.state.lease is None
+
+
+def test_answers_that_are_always_late_count_from_the_request_that_they_answer() -> None:
+    world = ready()
+    first = world.state.asking
+    world.wait(25)
+    world.wait(10)
+    assert world.state.asking.nonce != first.nonce
+    hold = Hold(code="group-budget", text="2 of 2 are down")
+    world.give(LeaseWait(operation_id="op", nonce=first.nonce, hold=hold, retry_s=30))
+    assert codes(world) == ["group-budget"] and world.state.asking is not None, "the present request is still out"
+    world.grants["l"] = first.sent_s + 60
+    world.give(LeaseGrant(lease_id="l", operation_id="op", nonce=first.nonce, duration_s=60))
+    assert world.state.step is Step.ARMING and world.state.lease.until_s == first.sent_s + 60
+    assert world.state.asking is None
+
+
+def test_an_answer_that_is_too_late_takes_nothing_from_the_present_request() -> None:
+    """The present one may be answered with the same lease."""
+    world = ready()
+    first = world.state.asking
+    world.wait(11)
+    present = world.state.asking
+    world.give(LeaseGrant(lease_id="l", operation_id="op", nonce=first.nonce, duration_s=11))
+    world.run()
+    assert world.state.asking == present and not [m for m in world.sent if isinstance(m, LeaseReturn)]
+
+
+def test_few_unanswered_requests_are_remembered_and_none_that_was_answered() -> None:
+    world = ready()
+    for _ in range(100):
+        world.wait(10.5)
+    assert len(world.state.asking.earlier) == ASKED_KEPT - 1
+    assert list(world.state.asking.earlier.values())[-1] == world.boot_s - 10.5, "the newest are kept"
+    hold = Hold(code="group-budget", text="2 of 2 are down")
+    world.give(LeaseWait(operation_id="op", nonce=world.state.asking.nonce, hold=hold, retry_s=1))
+    world.wait(2)
+    assert world.state.asking.earlier == {}
 
 
 def test_a_grant_that_came_too_late_goes_back() -> None:

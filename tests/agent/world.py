@@ -165,18 +165,20 @@ class World:
         if self.state.outbox:
             self.give(Ack(seq=self.state.outbox[-1].seq))
 
-    def grant(self, duration_s: float = LEASE_S) -> None:
-        """Answer the request that is out."""
+    def grant(self, duration_s: float = LEASE_S, *, late: bool = False) -> None:
+        """Answer the request that is out; `late`: the oldest that had no answer."""
         asking = self.state.asking
         assert asking is not None, f"no request is out in {self.state.step}: {self.state.hold}"
         assert self.state.operation is not None
-        lease_id = f"lease-{asking.nonce}"
-        self.grants[lease_id] = asking.sent_s + duration_s
+        sent = {**asking.earlier, asking.nonce: asking.sent_s}
+        nonce = next(iter(sent)) if late else asking.nonce
+        lease_id = f"lease-{nonce}"
+        self.grants[lease_id] = sent[nonce] + duration_s
         self.give(
             LeaseGrant(
                 lease_id=lease_id,
                 operation_id=self.state.operation.id,
-                nonce=asking.nonce,
+                nonce=nonce,
                 duration_s=duration_s,
             )
         )
