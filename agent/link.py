@@ -1,13 +1,14 @@
 """The connection to the gateway: kept up, told what changed, and repeated until acknowledged.
 
 The link reads a `Picture` of the node whenever it is nudged, and sends what differs from what this connection
-has said already, then the outbox, in order. Losing a connection loses nothing but requests for leases,
+has said already, and the outbox, in order. Losing a connection loses nothing but requests for leases,
 which are asked anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import random
@@ -38,6 +39,8 @@ from wire.messages import (
     LeaseRequest,
     LeaseReturn,
     LeaseWait,
+    NodeEvent,
+    OperationReport,
     Refused,
     Welcome,
 )
@@ -113,6 +116,11 @@ class _Said:
         for frame in frames:
             await self.socket.send(frame)
             self.spoke_at = asyncio.get_running_loop().time()
+
+    async def tell(self, items: list[NodeEvent | OperationReport]) -> None:
+        for item in items:
+            await self.say(self.conversation.send(item))
+            self.last_seq = item.seq
 
 
 class Link:
@@ -342,17 +350,20 @@ class Link:
             await asyncio.sleep(self._coalesce_s)
 
     async def _say_news(self, said: _Said) -> None:
-        """The status before the reports: the gateway believes a report as far as it has seen the same."""
+        """What happened, the state that it led to, then the reports that this state bears out.
+
+        The server acts on a state at once, and would write "lease returned" before what it saw confirmed.
+        """
         picture = self._picture()
+        unsaid = [item for item in picture.outbox if item.seq > said.last_seq]
+        led_here = list(itertools.takewhile(lambda item: isinstance(item, NodeEvent), unsaid))
+        await said.tell(led_here)
         status = changed(picture, said.sections, whole=said.whole)
         if status is not None:
             said.whole = False
             await said.say(said.conversation.send(status))
         await self._say_urgent(said)
-        for item in picture.outbox:
-            if item.seq > said.last_seq:
-                await said.say(said.conversation.send(item))
-                said.last_seq = item.seq
+        await said.tell(unsaid[len(led_here) :])
 
     async def _say_urgent(self, said: _Said) -> None:
         while self._urgent:

@@ -33,9 +33,11 @@ from wire.messages import (
     Heartbeat,
     LeaseRequest,
     NodeEvent,
+    OperationReport,
     Order,
     OsFacts,
     Placement,
+    Result,
     Slot,
     Status,
     Trial,
@@ -240,16 +242,25 @@ def test_heartbeats_although_something_nudges_all_the_time() -> None:
     play(story)
 
 
-def test_the_status_is_said_before_what_it_must_bear_out() -> None:
+def report(seq: int) -> OperationReport:
+    return OperationReport(seq=seq, operation_id="op", order=Order(1, 1), result=Result.SUCCEEDED, at=1.0)
+
+
+def test_what_led_to_a_status_is_said_before_it_and_what_it_must_bear_out_after_it() -> None:
+    """Also while an earlier report waits for its acknowledgement."""
+
     async def story(gateway: Gateway) -> None:
-        known = gateway.identity()
-        async with linked(gateway, known) as node:
-            node.show(outbox=[event(1)])
-            await until(lambda: gateway.got(NodeEvent))
-            assert [type(message) for message in gateway.heard[:2]] == [Status, NodeEvent]
-            node.show(activity=Activity(target="2"), outbox=[event(1), event(2)])
+        async with linked(gateway) as node:
+            await until(lambda: gateway.got(Status))
+            node.show(activity=Activity(target="2"), outbox=[event(1), report(2), event(3)])
             await until(lambda: len(gateway.got(NodeEvent)) == 2)
-            assert [type(message) for message in gateway.heard[2:]] == [Status, NodeEvent]
+            kinds = [type(message) for message in gateway.heard[1:]]
+            assert kinds == [NodeEvent, Status, OperationReport, NodeEvent]
+            node.link.say(LeaseRequest(operation_id="op", nonce="n"))
+            node.show(activity=Activity(target="3"), outbox=[report(2), event(3), event(4), report(5)])
+            await until(lambda: len(gateway.got(OperationReport)) == 2)
+            kinds = [type(message) for message in gateway.heard[5:]]
+            assert kinds == [NodeEvent, Status, LeaseRequest, OperationReport]
 
     play(story)
 
