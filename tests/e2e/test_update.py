@@ -15,10 +15,12 @@ def test_updated_and_sent_back_without_a_download(fleet: Fleet, node: LocalNode)
     assert (fleet.row(node)["version"], fleet.row(node)["booted_slot"]) == ("1.1.0", "B")
     assert node.boot()["slot"] == "B" and ended["old_boot_id"] == before["boot_id"] != node.boot()["boot_id"]
     kinds = [event["kind"] for event in fleet.ledger.events(fleet.id_of(node), operation_id=operation)]
-    assert kinds == [
+    assert [kind for kind in kinds if kind != "lease-returned"] == [
         *("operation-begun", "staged", "lease-granted", "armed"),
-        *("boot", "confirmed", "lease-returned", "soaked", "operation-ended"),
+        *("boot", "confirmed", "soaked", "operation-ended"),
     ]
+    # A busy server may hear of the whole soak at once; but never before the node told that it is confirmed.
+    assert kinds.count("lease-returned") == 1 and kinds.index("confirmed") < kinds.index("lease-returned")
     page = fleet.page(node)
     assert "succeeded 1.1.0" in page and "Roll back to 1.0.0" in page and "“first update”" in page
 
