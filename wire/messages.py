@@ -123,8 +123,8 @@ __all__ = [
 ]
 
 PROTOCOL = "twinroot.v1"
-MINOR = 1
-"""Minor version of the protocol; raised when fields or messages are added."""
+MINOR = 2
+"""Minor version of the protocol; raised when fields or messages are added. 2: draining, mirrors, bandwidth."""
 
 MAX_FRAME_BYTES = 256 * 1024
 """Largest frame either end accepts; a larger state travels in `part` messages."""

@@ -12,6 +12,7 @@ from wire.limits import (
     CHECKS,
     CONTAINERS,
     FAILED_VERSIONS,
+    MIRRORS,
     REASONS,
     Code,
     Count,
@@ -311,6 +312,14 @@ class Operation(Struct, frozen=True, kw_only=True):
     reason: Text = ""
     override_failed: bool = False
     """An operator cleared the version after it failed here: it may be tried again."""
+    drain: Name = ""
+    """File in the node's own drain.d that moves its services away before the reboot; empty: nothing is drained."""
+    drain_s: Seconds = 0.0
+    """How long draining may take; the lease is longer by it."""
+    mirrors: Annotated[list[Url], Meta(max_length=MIRRORS)] = []
+    """Where the image is fetched first, in order, as `<mirror>/<64 hex digits of its digest>`; `image.url` is last."""
+    bandwidth_bytes_s: Count = 0
+    """Bytes per second that fetching the image may take; 0: as fast as it comes."""
 
 
 # --- keys ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from app.config import Settings
 from app.gateway.server import GatewayThread
 from app.store.database import Database
 from tests.gateway import kit
-from wire.messages import Ack, Challenge, Welcome
+from wire.messages import MINOR, Ack, Challenge, Welcome
 
 GOLDEN = Path(__file__).parents[1] / "wire" / "golden"
 SAID_WHEN_OPEN = ("status", "event", "report", "lease-request", "lease-return", "heartbeat")
@@ -27,7 +27,7 @@ def frames_of(name: str) -> dict[str, dict[str, Any]]:
     return {message["type"]: message for message in (json.loads(one["frame"]) for one in each if one["from"] == "node")}
 
 
-@pytest.mark.parametrize(("name", "minor"), [("set-older", 0), ("set-newer", 1)])
+@pytest.mark.parametrize(("name", "minor"), [("set-older", 0), ("set-newer", MINOR)])
 def test_an_agent_of_another_minor_is_welcomed_heard_and_acknowledged(
     gateway: GatewayThread, database: Database, settings: Settings, name: str, minor: int
 ) -> None:

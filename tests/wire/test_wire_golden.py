@@ -94,12 +94,20 @@ def test_an_older_end_is_understood(each: dict[str, str]) -> None:
 # --- transcripts: fixed keys and nonces give the same bytes at any implementation ---------------------------
 
 
+def server_end(script: dict[str, Any]) -> ServerEnd:
+    """The transcripts were given out with the first minor that knew all of their fields: 1."""
+    key, nonce = script["server_private_key"], script["server_nonce"]
+    return ServerEnd(key, "console.example", minor=1, new_nonce=lambda: nonce)
+
+
 def test_the_transcript_of_a_hello() -> None:
     script = transcript("hello")
     frames = [each["frame"] for each in script["frames"]]
     assert [each["from"] for each in script["frames"]] == [*["node", "server"] * 3, "server"]
-    server = ServerEnd(script["server_private_key"], "console.example", new_nonce=lambda: script["server_nonce"])
-    node = NodeEnd(NODE_ID, script["node_private_key"], script["server_key"], new_nonce=lambda: script["node_nonce"])
+    server = server_end(script)
+    node = NodeEnd(
+        NODE_ID, script["node_private_key"], script["server_key"], minor=1, new_nonce=lambda: script["node_nonce"]
+    )
     hello = json.loads(frames[0])
     told = {name: hello[name] for name in ("agent_version", "machine_id", "hardware", "boot_id")}
     assert node.hello(**told) == frames[:1]
@@ -125,8 +133,8 @@ def test_the_transcript_of_a_hello() -> None:
 def test_the_transcript_of_a_join() -> None:
     script = transcript("join")
     frames = [each["frame"] for each in script["frames"]]
-    server = ServerEnd(script["server_private_key"], "console.example", new_nonce=lambda: script["server_nonce"])
-    node = JoinEnd(script["node_private_key"], script["fingerprint"], new_nonce=lambda: script["node_nonce"])
+    server = server_end(script)
+    node = JoinEnd(script["node_private_key"], script["fingerprint"], minor=1, new_nonce=lambda: script["node_nonce"])
     assert node.hello(agent_version="0.1.0") == frames[:1]
     server.receive(frames[0])
     assert server.challenge(None) == frames[1:2]

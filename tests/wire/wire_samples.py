@@ -13,7 +13,7 @@ from msgspec import inspect
 from wire import identity
 from wire.codec import decode_from_node, decode_from_server
 from wire.conversation import JoinEnd, NodeEnd, ServerEnd
-from wire.messages import Container, FromNode, FromServer, Message, OsFacts, Part, Slot, Welcome
+from wire.messages import MINOR, Container, FromNode, FromServer, Message, OsFacts, Part, Slot, Welcome
 from wire.states import Kind, tag_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -52,7 +52,7 @@ def transcript(name: str) -> dict[str, Any]:
 
 def welcome() -> Welcome:
     return Welcome(
-        node_id=NODE_ID, name="edge-7", admission="admitted", gateway="gw-1", heartbeat_s=20.0, minor=1, epoch=1
+        node_id=NODE_ID, name="edge-7", admission="admitted", gateway="gw-1", heartbeat_s=20.0, minor=MINOR, epoch=1
     )
 
 
