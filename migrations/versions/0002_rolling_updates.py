@@ -128,6 +128,7 @@ def upgrade() -> None:
         sa.Column("allow_downgrade", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("break_glass", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("source_id", sa.String(), nullable=True),
+        sa.Column("channel_id", sa.String(), nullable=True),
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column(

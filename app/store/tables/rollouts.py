@@ -26,6 +26,7 @@ rollouts = Table(
     Column("allow_downgrade", Boolean, nullable=False, server_default=text("false")),
     Column("break_glass", Boolean, nullable=False, server_default=text("false")),
     Column("source_id", String),  # the rollout that this one reverses
+    Column("channel_id", String),  # the channel whose move made it
     Column("actor", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("forecast", Json),  # as planned at the start: waves, worst moments, estimate

@@ -1,0 +1,81 @@
+"""What the end of an operation means for its rollout, and when a rollout stops by itself. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.core.group_policy import Amount, GroupPolicy
+from app.core.rollouts import RolloutNodeState
+from wire.messages import Result
+
+_DONE, _FAILED, _LEFT = RolloutNodeState.DONE, RolloutNodeState.FAILED, RolloutNodeState.LEFT
+
+ENDS: dict[Result, RolloutNodeState] = {
+    Result.SUCCEEDED: _DONE,
+    Result.FELL_BACK: _FAILED,
+    Result.NEVER_SWITCHED: _FAILED,
+    Result.STAGE_FAILED: _FAILED,
+    Result.UNHEALTHY: _FAILED,
+    Result.TIMED_OUT: _FAILED,
+    Result.UNKNOWN: _FAILED,
+    # These say nothing about the version (rule 4): the node is out, and nobody failed.
+    Result.REFUSED: _LEFT,
+    Result.CANCELLED: _LEFT,
+    Result.UNREACHABLE: _LEFT,
+}
+"""How an operation ended → what its node is in the rollout."""
+
+LEFT_WORDS = {
+    Result.REFUSED: "the node refused it",
+    Result.CANCELLED: "it was cancelled, or another order took the node",
+    Result.UNREACHABLE: "it went back because nothing could be reached, which says nothing about the version",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A rollout's nodes as far as judging it goes; failures that an operator resumed over are forgiven."""
+
+    attempted: int
+    """Nodes that moved, whatever became of them."""
+    failed: int
+    canaries_failed: tuple[str, ...] = ()
+    """Names."""
+    canaries_refused: tuple[str, ...] = ()
+    first_failure: str = ""
+    """Name of a node that failed and how, for the text."""
+
+
+def failures_allowed(policy: GroupPolicy, attempted: int) -> int:
+    """Most nodes that may fail before the rollout stops."""
+    limit = policy.failure_limit
+    if limit.share is None:
+        return _count(limit)
+    return max(limit.of(attempted), policy.failure_least - 1)
+
+
+def failures_left(policy: GroupPolicy, tally: Tally) -> int:
+    """How many more may fail before the rollout stops; 0: the next one stops it."""
+    return max(0, failures_allowed(policy, tally.attempted) - tally.failed)
+
+
+def stops(policy: GroupPolicy, tally: Tally) -> str | None:
+    """Why the rollout has to stop, as a sentence; None while it may go on. A failed canary shuts the gate alone."""
+    if tally.canaries_failed:
+        return f"Canary {_names(tally.canaries_failed)} failed"
+    if tally.canaries_refused:
+        return f"Canary {_names(tally.canaries_refused)} refused it"
+    allowed = failures_allowed(policy, tally.attempted)
+    if tally.failed <= allowed:
+        return None
+    example = f", the last: {tally.first_failure}" if tally.first_failure else ""
+    return f"{tally.failed} of {tally.attempted} nodes failed, and {allowed} may{example}"
+
+
+def _count(limit: Amount) -> int:
+    assert limit.count is not None, "exactly one of count and share is set"
+    return limit.count
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
