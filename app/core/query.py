@@ -41,6 +41,7 @@ class Field(StrEnum):
     STATE = "state"
     LABEL = "label"
     SERVICE = "service"
+    GROUP = "group"
     CONNECTION = "connection"
     ADMISSION = "admission"
     PHASE = "phase"

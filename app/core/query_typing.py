@@ -18,6 +18,7 @@ FIELD_WORDS = {
     Field.VERSION: "booted; also < <= > >=",
     Field.LABEL: "key, or key=value",
     Field.SERVICE: "runs a container of it",
+    Field.GROUP: "that selects the node",
     Field.PHASE: "what an operation does now",
     Field.CHANNEL: "that leads the node",
     Field.SLOT: "booted",

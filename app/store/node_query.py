@@ -7,9 +7,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, literal, not_, null, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    exists,
+    false,
+    func,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+)
 
 from app.core.fleet import NodeState
+from app.core.groups import Requirement, Selector, Sign, parse_selector
 from app.core.query import (
     AnyOf,
     Compare,
@@ -27,7 +42,7 @@ from app.core.query import (
     ascii_lower,
 )
 from app.core.versions import version_key
-from app.store.schema import channels, containers, failed_versions, gateways, nodes
+from app.store.schema import channels, containers, failed_versions, gateways, groups, nodes
 
 Condition = ColumnElement[bool]
 
@@ -89,6 +104,8 @@ class Known:
     versions: tuple[str, ...] = ()
     channels: tuple[tuple[str, str], ...] = ()
     """(id, name)."""
+    groups: tuple[tuple[str, Selector], ...] = ()
+    """(name, selector)."""
 
 
 def known_for(conn: Connection, query: Query, now: float) -> Known:
@@ -96,11 +113,15 @@ def known_for(conn: Connection, query: Query, now: float) -> Known:
     kinds = {(type(leaf), getattr(leaf, "field", None)) for leaf in query.leaves}
     versions: tuple[str, ...] = ()
     channel_names: tuple[tuple[str, str], ...] = ()
+    selectors: tuple[tuple[str, Selector], ...] = ()
     if (Version, None) in kinds or (Is, Field.VERSION) in kinds:
         versions = tuple(conn.execute(select(nodes.c.version).distinct()).scalars())
     if (Is, Field.CHANNEL) in kinds:
         channel_names = tuple((id, name) for id, name in conn.execute(select(channels.c.id, channels.c.name)))
-    return Known(now, versions, channel_names)
+    if (Is, Field.GROUP) in kinds:
+        rows = conn.execute(select(groups.c.name, groups.c.selector))
+        selectors = tuple((name, parse_selector(selector)) for name, selector in rows)
+    return Known(now, versions, channel_names, selectors)
 
 
 def condition(query: Query, known: Known) -> Condition:
@@ -122,6 +143,24 @@ def label(key: str) -> ColumnElement[str]:
         return nodes.c.zone
     value: ColumnElement[str] = nodes.c.labels[key].as_string()
     return value
+
+
+def in_group(selector: Selector) -> Condition:
+    """Admitted nodes whose labels the selector takes; app.core.groups.Selector in SQL."""
+    return and_(nodes.c.admission == "admitted", *(_required(each) for each in selector.requirements))
+
+
+def _required(requirement: Requirement) -> Condition:
+    value = label(requirement.key)
+    match requirement.sign:
+        case Sign.IS:
+            return value == requirement.value
+        case Sign.IS_NOT:
+            return or_(value != requirement.value, value.is_(None))
+        case Sign.HAS:
+            return value.is_not(None)
+        case Sign.HAS_NOT:
+            return value.is_(None)
 
 
 def _sql(term: Term, known: Known) -> Condition:
@@ -152,6 +191,8 @@ def _sql(term: Term, known: Known) -> Condition:
             return CHANNEL_ID.in_([id for id, name in known.channels if pattern.matches(name)])
         case Is(Field.SERVICE, pattern):
             return _has_service(pattern)
+        case Is(Field.GROUP, pattern):
+            return or_(false(), *(in_group(selector) for name, selector in known.groups if pattern.matches(name)))
         case Is(field, pattern):
             return _like(_COLUMNS[field], pattern)
     raise AssertionError(f"a term without SQL: {term!r}")

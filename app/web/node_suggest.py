@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from app.core.query import MOST_CHARS, Compare, Field, Flag, Is, Pattern, Query, Seen, Term, Version
 from app.core.query_typing import Suggestion, Typed, at_cursor, fields_for, taken, value_for
-from app.store import node_list, node_values
+from app.store import groups, node_list, node_values
 from app.store.node_query import Condition, condition, known_for
 from app.web.context import now, read
 from app.web.nodes import facets_of
@@ -53,6 +53,9 @@ def _suggestions(conn: Connection, typed: Typed) -> list[Suggestion]:
         return _each(conn, typed, {version: Version(compare, version) for version, _ in found}, literal=True)
     if field is Field.LABEL:
         return _labels(conn, typed)
+    if field is Field.GROUP:
+        names = [name for name in groups.names(conn) if name.startswith(typed.text)][:_SHOWN]
+        return _each(conn, typed, {name: Is(Field.GROUP, Pattern((name,))) for name in names})
     found = node_values.values(conn, _where(conn, typed.others, field), field, typed.text, _SHOWN)
     return [value_for(typed, value, number) for value, number in found]
 
