@@ -32,6 +32,8 @@ class HoldCode(StrEnum):
     NOT_READY = "not-ready"
     """Stages, is downloading, keeps its way back, is inhibited on the node, has not asked yet."""
     CANARIES = "canaries"
+    EXPOSURE = "exposure"
+    """As many nodes as the rollout may expose at once have not proved its version yet."""
     GROUP_BUDGET = "group-budget"
     DOMAIN_BUDGET = "domain-budget"
     DOMAIN_ORDER = "domain-order"

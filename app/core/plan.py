@@ -26,7 +26,7 @@ class Impossible:
     """Something that keeps nodes from ever moving unless somebody changes something, named before the start."""
 
     subject: str
-    """`scope/name` of a service, or id of a group."""
+    """`scope/name` of a service, or id of a group or rollout."""
     text: str
     """Why, in one sentence."""
     nodes: tuple[int, ...]

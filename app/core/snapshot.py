@@ -25,7 +25,8 @@ class NodeView:
     name: str
     labels: Mapping[str, str]
     groups: tuple[str, ...]
-    """Ids of the groups that it is in; the first is its policy group."""
+    """Ids of the groups that it is in, those of Snapshot.groups only; the first is its policy group. A node that no
+    selector matches is in the group that whoever makes the snapshot invents for such nodes: it is never empty."""
     os_id: str
     arch: str
     version: str
@@ -46,7 +47,8 @@ class NodeView:
     placement_known: bool
     """Or declared by an operator."""
     placements: tuple[tuple[int, int], ...]
-    """(index into Snapshot.services, replicas of it that are healthy here now)."""
+    """(index into Snapshot.services, replicas of it that are healthy here now); each service once. Of a node that is
+    not up: as last seen, which is what it serves again when it is back."""
     has_local_way_back: bool
     """Its passive slot holds a version that it could go back to without a download."""
     staged_digest: str
@@ -57,6 +59,8 @@ class NodeView:
     """Digest that its pin leads to now; empty: nothing."""
     failed: frozenset[str]
     """Digests that failed here and were not cleared."""
+    exposed_to: str = ""
+    """Id of the rollout whose version it has not proved yet: reserved, on trial or soaking under it; empty: none."""
 
     @property
     def up(self) -> bool:
@@ -131,6 +135,8 @@ class RolloutView:
     """Canaries that have not soaked yet."""
     canaries_soaked_at: float | None = None
     """When the last canary had soaked."""
+    size: int = 0
+    """Nodes of it without those that left it, whatever they did already: what shares of its policy are shares of."""
     gates: tuple[Hold, ...] = ()
     """Health gates that are shut now, as their owner found them (Prometheus queries, loss of a domain)."""
 

@@ -1,0 +1,1 @@
+"""The planner's parts; app.core.planner is its face."""

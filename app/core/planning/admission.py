@@ -1,0 +1,94 @@
+"""Who may have a lease now: the cheap part that each tick runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.core.holds import Hold
+from app.core.planning.gates import Gates
+from app.core.planning.room import Room
+from app.core.planning.standing import UNBOUND, Standing, precedence
+
+
+@dataclass(frozen=True, slots=True)
+class Admissions:
+    """Indexes are those of the candidates of the Standing."""
+
+    admitted: tuple[int, ...]
+    """May have their leases now, all of them together; in order of precedence."""
+    holds: dict[int, Hold]
+    """Of every other candidate that was ready."""
+
+
+def admit(standing: Standing) -> Admissions:
+    """Which of the ready candidates may go down together now, beside what is down already; why the others may not."""
+    gates = Gates(standing)
+    return admit_ready(standing, gates, Room(standing, gates))
+
+
+def admit_ready(standing: Standing, gates: Gates, room: Room) -> Admissions:
+    """As `admit`, with `room` less by what was admitted afterwards."""
+    admitted: list[int] = []
+    holds: dict[int, Hold] = {}
+    open_to: list[int] = []
+    for place, candidate in enumerate(standing.candidates):
+        if candidate.ready:
+            hold = gates.first(place)
+            if hold is None:
+                open_to.append(place)
+            else:
+                holds[place] = hold
+    for place in in_order(standing, room, open_to):
+        candidate = standing.candidates[place]
+        costs = room.costs(candidate)
+        hold = room.hold(candidate, costs) or gates.health(candidate)
+        if hold is None:
+            room.take(candidate, costs)
+            admitted.append(place)
+        else:
+            holds[place] = hold
+    return Admissions(tuple(admitted), holds)
+
+
+def in_order(standing: Standing, room: Room, places: Iterable[int]) -> list[int]:
+    """Rollouts by precedence; of each the canaries, then the nodes whose services need the most waves, then those that
+    leave the most room, one from each failure domain in turn; then by name."""
+    ranks = _ranks(standing)
+    waves = _waves_needed(standing, room)
+    left = room.left
+    keyed = []
+    for place in places:
+        candidate = standing.candidates[place]
+        node = standing.nodes[candidate.node]
+        placements = node.placements if node.up else ()
+        needed = 0 if candidate.canary else max((waves[service] for service, _ in placements), default=0)
+        leaves = min((left[service] - replicas for service, replicas in placements), default=UNBOUND)
+        key = (ranks[candidate.rollout], not candidate.canary, -needed, -leaves)
+        keyed.append((key, node.name, node.id, place))
+    keyed.sort()
+    turns: Counter[tuple[object, tuple[int, ...]]] = Counter()
+    ordered = []
+    for key, name, id, place in keyed:
+        domain = (key, standing.domains[standing.candidates[place].node])
+        ordered.append((key, turns[domain], name, id, place))
+        turns[domain] += 1
+    ordered.sort()
+    return [place for *_, place in ordered]
+
+
+def _ranks(standing: Standing) -> list[int]:
+    places = sorted(range(len(standing.rollouts)), key=lambda place: precedence(standing.rollouts[place]))
+    ranks = [0] * len(places)
+    for rank, place in enumerate(places):
+        ranks[place] = rank
+    return ranks
+
+
+def _waves_needed(standing: Standing, room: Room) -> list[int]:
+    """Of each service: waves until all its replicas that have to move have moved, with the room that it has now."""
+    return [
+        0 if left >= UNBOUND else -(-wanted // max(1, left))
+        for wanted, left in zip(standing.wanted, room.left, strict=False)
+    ]

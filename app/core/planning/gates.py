@@ -1,0 +1,208 @@
+"""The conditions that a node meets or not whatever the others do, in the order of the chain (rule 10)."""
+
+from __future__ import annotations
+
+from app.core import windows
+from app.core.holds import Hold, HoldCode
+from app.core.image_match import canonical_arch
+from app.core.planning.standing import Standing, leads_back
+from app.core.planning.words import span
+from app.core.rollouts import ACTIVE, RolloutKind, RolloutState
+from app.core.snapshot import Candidate, GroupView, NodeView, RolloutView, TargetView
+from app.core.version_edges import edge
+from app.core.versions import version_key
+
+_STATES = {
+    RolloutState.DRAFT: "waits for somebody to start {}",
+    RolloutState.PAUSED: "waits for {} to be resumed: it is paused",
+    RolloutState.HALTED: "waits for {}: it has been halted",
+}
+
+
+class Gates:
+    """What holds a candidate now; answers are remembered, so one object is good for one Standing at one time."""
+
+    def __init__(self, standing: Standing) -> None:
+        self.standing = standing
+        self._targets = [
+            {(target.os_id, canonical_arch(target.arch)): target for target in rollout.targets}
+            for rollout in standing.rollouts
+        ]
+        self._version: dict[tuple[int, str, str, str], Hold | None] = {}
+        self._by_group: dict[tuple[int, tuple[int, ...]], Hold | None] = {}
+        self._age: dict[tuple[str, int], Hold | None] = {}
+        self._health: dict[int, Hold | None] = {}
+
+    def standing_order(self, place: int) -> Hold | None:
+        """What only a person or the node itself changes; time alone does not."""
+        candidate = self.standing.candidates[place]
+        node = self.standing.nodes[candidate.node]
+        rollout = self.standing.rollouts[candidate.rollout]
+        return self._node(node) or self._taken(place, candidate) or self._target(candidate.rollout, rollout, node)
+
+    def first(self, place: int) -> Hold | None:
+        """The first reason up to and including readiness; None: only the others and its services count now."""
+        candidate = self.standing.candidates[place]
+        rollout = self.standing.rollouts[candidate.rollout]
+        return (
+            self.standing_order(place)
+            or self.not_running(rollout)
+            or self.timed(candidate.rollout, candidate.node)
+            or self._ready(candidate)
+            or self.canaries(candidate)
+        )
+
+    def not_running(self, rollout: RolloutView) -> Hold | None:
+        if rollout.state in ACTIVE:
+            return None
+        text = _STATES.get(rollout.state, "waits for {}, which has ended").format(rollout.name)
+        return Hold(HoldCode.NOT_RUNNING, text, rollout.id)
+
+    def timed(self, rollout_place: int, node_place: int) -> Hold | None:
+        """Freeze, window, minimum age."""
+        rollout = self.standing.rollouts[rollout_place]
+        memberships = self.standing.memberships[node_place]
+        key = (rollout_place, memberships)
+        if key not in self._by_group:
+            self._by_group[key] = self._freeze(rollout, memberships) or self._window(rollout, memberships)
+        return self._by_group[key] or self._minimum_age(rollout_place, node_place)
+
+    def health(self, candidate: Candidate) -> Hold | None:
+        """Health gates: those of its rollout that are shut, and unhealthy nodes of its policy group."""
+        rollout = self.standing.rollouts[candidate.rollout]
+        if leads_back(rollout):
+            return None
+        if rollout.gates:
+            return rollout.gates[0]
+        memberships = self.standing.memberships[candidate.node]
+        return self._unhealthy(memberships[0]) if memberships else None
+
+    def canaries(self, candidate: Candidate) -> Hold | None:
+        """Until the canaries have soaked and the canary soak is over, the others wait."""
+        rollout = self.standing.rollouts[candidate.rollout]
+        if candidate.canary or rollout.direct or leads_back(rollout):
+            return None
+        if rollout.canaries_left > 0:
+            left = rollout.canaries_left
+            text = "waits for the last canary to soak" if left == 1 else f"waits for {left:,} canaries to soak"
+            return Hold(HoldCode.CANARIES, text, rollout.id)
+        over = canaries_over(rollout)
+        if over is not None and self.standing.now < over:
+            text = f"waits for the soak of the canaries to end: in {span(over - self.standing.now)}"
+            return Hold(HoldCode.CANARIES, text, rollout.id, until=over)
+        return None
+
+    def target(self, rollout_place: int, node: NodeView) -> TargetView | None:
+        """The image that this rollout has for the node."""
+        return self._targets[rollout_place].get((node.os_id, canonical_arch(node.arch)))
+
+    def _node(self, node: NodeView) -> Hold | None:
+        if not node.commandable:
+            return Hold(HoldCode.NOT_COMMANDABLE, "cannot be commanded", node.id)
+        if node.absent:
+            return Hold(HoldCode.ABSENT, "counts as absent; it goes on when it is back", node.id)
+        if not node.online:
+            return Hold(HoldCode.OFFLINE, "is not connected; it goes on when it is back", node.id)
+        return None
+
+    def _taken(self, place: int, candidate: Candidate) -> Hold | None:
+        holder = self.standing.holders.get(candidate.node, place)
+        if holder == place:
+            return None
+        rollout = self.standing.rollouts[self.standing.candidates[holder].rollout]
+        who = "an order to this node" if rollout.direct else rollout.name
+        return Hold(HoldCode.OTHER_ROLLOUT, f"waits for {who}, which comes first", rollout.id)
+
+    def _target(self, rollout_place: int, rollout: RolloutView, node: NodeView) -> Hold | None:
+        if rollout.kind is RolloutKind.REBOOT:
+            return None
+        target = self.target(rollout_place, node)
+        back = leads_back(rollout)
+        if target is None:
+            text = f"{rollout.name} has no image for {node.os_id or 'an unknown OS'} {node.arch or 'of unknown kind'}"
+            return None if back else Hold(HoldCode.NO_IMAGE, text, rollout.id)
+        if not back and node.pinned_to and node.pin_digest != target.digest:
+            return Hold(HoldCode.PINNED, f"is pinned to {node.pinned_to}", node.id)
+        key = (rollout_place, target.os_id, target.arch, node.version)
+        if key not in self._version:
+            self._version[key] = self._of_version(rollout, target, node.version, back)
+        found = self._version[key]
+        if found is None and target.digest in node.failed:
+            return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before", node.id)
+        return found
+
+    def _of_version(self, rollout: RolloutView, target: TargetView, booted: str, back: bool) -> Hold | None:
+        if not back:
+            refused = edge(target, booted)
+            if refused is not None:
+                return Hold(HoldCode.VERSION_EDGE, refused, rollout.id)
+            if not rollout.allow_downgrade and version_key(target.version) < version_key(booted):
+                text = f"{target.version} is older than {booted}, and {rollout.name} does not lead back"
+                return Hold(HoldCode.DOWNGRADE, text, rollout.id)
+        if target.withdrawn:
+            return Hold(HoldCode.WITHDRAWN, f"{target.version} is withdrawn", rollout.id)
+        if target.bad:
+            return Hold(HoldCode.BAD_VERSION, f"{target.version} is bad: {target.bad}", rollout.id)
+        return None
+
+    def _freeze(self, rollout: RolloutView, memberships: tuple[int, ...]) -> Hold | None:
+        fleet = self.standing.fleet_hold
+        passes = rollout.break_glass or leads_back(rollout)
+        if fleet is not None and not (passes and fleet.code is HoldCode.FREEZE):
+            return fleet
+        if passes:
+            return None
+        frozen = (self.standing.groups[group].frozen for group in memberships)
+        return next((hold for hold in frozen if hold is not None), None)
+
+    def _window(self, rollout: RolloutView, memberships: tuple[int, ...]) -> Hold | None:
+        if not memberships or rollout.break_glass or leads_back(rollout):
+            return None
+        group, now = self.standing.groups[memberships[0]], self.standing.now
+        if windows.is_open(group.policy.windows, now):
+            return None
+        opens = windows.next_opening(group.policy.windows, now)
+        when = f"opens in {span(opens - now)}" if opens is not None else "never opens"
+        return Hold(HoldCode.WINDOW, f"waits for the window of group {group.name}: {when}", group.id, until=opens)
+
+    def _minimum_age(self, rollout_place: int, node_place: int) -> Hold | None:
+        rollout = self.standing.rollouts[rollout_place]
+        memberships = self.standing.memberships[node_place]
+        if not memberships or leads_back(rollout) or rollout.kind is RolloutKind.REBOOT:
+            return None
+        target = self.target(rollout_place, self.standing.nodes[node_place])
+        if target is None:
+            return None
+        key = (target.digest, memberships[0])
+        if key not in self._age:
+            self._age[key] = self._of_age(target, self.standing.groups[memberships[0]])
+        return self._age[key]
+
+    def _of_age(self, target: TargetView, group: GroupView) -> Hold | None:
+        old_enough = target.created_at + group.policy.minimum_age_s
+        if self.standing.now >= old_enough:
+            return None
+        text = f"{target.version} is too young for group {group.name}: {span(old_enough - self.standing.now)} to go"
+        return Hold(HoldCode.MINIMUM_AGE, text, group.id, until=old_enough)
+
+    def _ready(self, candidate: Candidate) -> Hold | None:
+        if candidate.ready:
+            return None
+        if candidate.said is not None:
+            return candidate.said
+        text = "has been ordered and is not ready yet" if candidate.operation_id else "has not been ordered yet"
+        return Hold(HoldCode.NOT_READY, text, self.standing.nodes[candidate.node].id)
+
+    def _unhealthy(self, place: int) -> Hold | None:
+        if place not in self._health:
+            group, number = self.standing.groups[place], self.standing.unhealthy[place]
+            shut = group.policy.health_gate and number > group.policy.failure_limit.of(self.standing.size[place])
+            text = f"waits for the nodes of group {group.name}: {number:,} are unhealthy"
+            self._health[place] = Hold(HoldCode.HEALTH_GATE, text, group.id) if shut else None
+        return self._health[place]
+
+
+def canaries_over(rollout: RolloutView) -> float | None:
+    """When the soak of its canaries ends or ended; None: it had none, or not all have soaked themselves."""
+    soaked_at = rollout.canaries_soaked_at
+    return soaked_at + rollout.policy.canary_soak_s if soaked_at is not None and not rollout.canaries_left else None
