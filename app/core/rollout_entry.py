@@ -1,0 +1,112 @@
+"""Which nodes a rollout takes in, and which of them may stage now: the conditions that no other node changes. Pure.
+
+Windows, freezes, ages, budgets and floors do not bind staging: they ration activation (see app.core.planning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.core.holds import Hold, HoldCode
+from app.core.image_match import canonical_arch
+from app.core.rollouts import RolloutKind
+from app.core.snapshot import TargetView
+from app.core.version_edges import edge, is_downgrade
+
+
+class NodeFacts(Protocol):
+    """A node as far as entering and staging go; app.core.snapshot.NodeView is one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def os_id(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def online(self) -> bool: ...
+    @property
+    def absent(self) -> bool: ...
+    @property
+    def commandable(self) -> bool: ...
+    @property
+    def pinned_to(self) -> str: ...
+    @property
+    def pin_digest(self) -> str: ...
+    @property
+    def failed(self) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """The node is not moved by this rollout. With a hold: until that is over."""
+
+    text: str
+    hold: Hold | None = None
+
+
+class Targets:
+    """The images of one rollout, found by OS name and architecture."""
+
+    def __init__(self, kind: RolloutKind, targets: Sequence[TargetView], *, allow_downgrade: bool = False) -> None:
+        self.kind = kind
+        self.allow_downgrade = allow_downgrade
+        self._targets: Mapping[tuple[str, str], TargetView] = {
+            (target.os_id, canonical_arch(target.arch)): target for target in targets
+        }
+
+    def of(self, node: NodeFacts) -> TargetView | None:
+        return self._targets.get((node.os_id, canonical_arch(node.arch)))
+
+    def stays_out(self, node: NodeFacts) -> Out | None:
+        """Why the node is not in the rollout (now); None: it is."""
+        if not node.commandable:
+            return _held(HoldCode.NOT_COMMANDABLE, "it cannot be commanded", node)
+        if node.absent:
+            return _held(HoldCode.ABSENT, "it counts as absent", node)
+        if self.kind is not RolloutKind.UPDATE:
+            return None
+        target = self.of(node)
+        if target is None:
+            text = f"there is no image for {node.os_id or 'its unknown OS'} {node.arch}".rstrip()
+            return _held(HoldCode.NO_IMAGE, text, node)
+        if node.digest == target.digest:
+            return Out(f"it runs {target.version} already")
+        if node.pinned_to and node.pin_digest != target.digest:
+            return _held(HoldCode.PINNED, f"it is pinned to {node.pinned_to}", node)
+        return None
+
+    def staging_hold(self, node: NodeFacts) -> Hold | None:
+        """Why the node is not ordered to stage now; None: it may be. Of a node that is in the rollout."""
+        if not node.online:
+            return Hold(HoldCode.OFFLINE, "is not connected; it goes on when it is back", node.id)
+        target = self.of(node)
+        if self.kind is not RolloutKind.UPDATE or target is None:
+            return None
+        refused = edge(target, node.version)
+        if refused is not None:
+            return Hold(HoldCode.VERSION_EDGE, refused, node.id)
+        if not self.allow_downgrade and is_downgrade(target.version, node.version):
+            text = f"{target.version} is older than {node.version}, and nobody chose to go down"
+            return Hold(HoldCode.DOWNGRADE, text, node.id)
+        if target.withdrawn:
+            return Hold(HoldCode.WITHDRAWN, f"{target.version} is withdrawn", target.digest)
+        if target.bad:
+            return Hold(HoldCode.BAD_VERSION, f"{target.version} is bad: {target.bad}", target.digest)
+        if target.digest in node.failed:
+            return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before; clear it there", node.id)
+        return None
+
+
+RETURNS = frozenset({HoldCode.NOT_COMMANDABLE, HoldCode.ABSENT, HoldCode.NO_IMAGE, HoldCode.PINNED})
+"""A node that left for one of these comes in again when it is over."""
+
+
+def _held(code: HoldCode, text: str, node: NodeFacts) -> Out:
+    return Out(text, Hold(code, text.removeprefix("it "), node.id))

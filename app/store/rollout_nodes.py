@@ -1,0 +1,366 @@
+"""The nodes of rollouts as the conductor moves them along. Pages read app.store.rollout_cells.
+
+Every change is a conditional update by the state that was seen: any number of conductors may try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
+
+from app.core.nodes import OperationState
+from app.core.rollout_ends import Tally
+from app.core.rollouts import RolloutNodeState
+from app.core.slots import ARMED
+from app.store.schema import leases, nodes, operations, rollout_nodes
+from wire.messages import Phase, Result
+
+_c = rollout_nodes.c
+_W, _O, _M = RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value, RolloutNodeState.MOVING.value
+UNDER_WAY = (_W, _O, _M)
+"""In these a node has not come to its end."""
+UNARMED = tuple(phase.value for phase in (Phase.IDLE, Phase.STAGING, Phase.STAGED))
+"""Nothing is armed: an order can be taken back."""
+_BEYOND = tuple(phase.value for phase in (*ARMED, Phase.SOAKING))
+_STAGED = tuple(phase.value for phase in (Phase.STAGED, *ARMED, Phase.SOAKING))
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutNode:
+    """A node in a rollout; see the columns of app.store.tables.rollouts."""
+
+    rollout_id: str
+    node_id: str
+    name: str
+    state: RolloutNodeState
+    wave: int
+    canary: bool
+    operation_id: str | None
+    back_operation_id: str | None
+    result: Result | None
+    text: str
+    hold: dict[str, Any] | None
+    old_version: str
+    old_digest: str
+    old_slot: str
+    staged_at: float | None
+    moving_at: float | None
+    confirmed_at: float | None
+    ended_at: float | None
+    back_at: float | None
+    back_ended_at: float | None
+
+
+def _query() -> Select[Any]:
+    return select(rollout_nodes, nodes.c.name).join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
+
+
+def add(conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Nodes that come in, as columns; all have the same."""
+    if rows:
+        conn.execute(insert(rollout_nodes), rows)
+
+
+def add_new(conn: Connection, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """As `add`, without those that are in it already; the ids of those that came in. The rollout's row is locked by the
+    caller, so that nobody else takes them in."""
+    if not rows:
+        return []
+    rollout_id, ids = rows[0]["rollout_id"], [row["node_id"] for row in rows]
+    known = set(conn.execute(select(_c.node_id).where(_c.rollout_id == rollout_id, _c.node_id.in_(ids))).scalars())
+    fresh = [row for row in rows if row["node_id"] not in known]
+    add(conn, fresh)
+    return [row["node_id"] for row in fresh]
+
+
+def remove_all(conn: Connection, rollout_id: str) -> None:
+    """Of a draft: its nodes are chosen anew."""
+    conn.execute(delete(rollout_nodes).where(_c.rollout_id == rollout_id))
+
+
+def get(conn: Connection, rollout_id: str, node_id: str) -> RolloutNode | None:
+    row = conn.execute(_query().where(_c.rollout_id == rollout_id, _c.node_id == node_id)).one_or_none()
+    return None if row is None else _rollout_node(row)
+
+
+def of_node(conn: Connection, node_id: str) -> list[RolloutNode]:
+    """The node in all its rollouts, the newest rollout first."""
+    rows = conn.execute(_query().where(_c.node_id == node_id).order_by(_c.rollout_id.desc()))
+    return [_rollout_node(row) for row in rows]
+
+
+def in_states(
+    conn: Connection, rollout_id: str, states: Collection[RolloutNodeState], *, wave: int | None = None
+) -> list[RolloutNode]:
+    query = _query().where(_c.rollout_id == rollout_id, _c.state.in_([state.value for state in states]))
+    if wave is not None:
+        query = query.where(_c.wave == wave)
+    return [_rollout_node(row) for row in conn.execute(query.order_by(_c.wave, nodes.c.name, _c.node_id))]
+
+
+def all_of(conn: Connection, rollout_id: str) -> list[RolloutNode]:
+    return in_states(conn, rollout_id, tuple(RolloutNodeState))
+
+
+def node_ids(conn: Connection, rollout_id: str) -> set[str]:
+    return set(conn.execute(select(_c.node_id).where(_c.rollout_id == rollout_id)).scalars())
+
+
+def counts(conn: Connection, rollout_id: str) -> dict[RolloutNodeState, int]:
+    """Every state, also those without nodes."""
+    rows = conn.execute(select(_c.state, func.count()).where(_c.rollout_id == rollout_id).group_by(_c.state))
+    return dict.fromkeys(RolloutNodeState, 0) | {RolloutNodeState(state): count for state, count in rows}
+
+
+def last_wave(conn: Connection, rollout_id: str) -> int:
+    found: int | None = conn.execute(select(func.max(_c.wave)).where(_c.rollout_id == rollout_id)).scalar_one()
+    return found or 0
+
+
+def ended_since(conn: Connection, rollout_id: str, since: float) -> int:
+    """How many nodes were done since then: the rate of a rollout."""
+    query = select(func.count()).where(
+        _c.rollout_id == rollout_id, _c.state == RolloutNodeState.DONE.value, _c.ended_at >= since
+    )
+    return conn.execute(query).scalar_one()
+
+
+def change(conn: Connection, row: RolloutNode, **values: Any) -> bool:
+    """Set columns, unless the node has got into another state meanwhile; whether this call set them."""
+    changed = conn.execute(
+        update(rollout_nodes)
+        .where(
+            _c.rollout_id == row.rollout_id,
+            _c.node_id == row.node_id,
+            _c.state == row.state.value,
+            _c.operation_id.is_(None) if row.operation_id is None else _c.operation_id == row.operation_id,
+            _c.back_operation_id.is_(None)
+            if row.back_operation_id is None
+            else _c.back_operation_id == row.back_operation_id,
+        )
+        .values(**values)
+    )
+    return changed.rowcount == 1
+
+
+# --- what the conductor looks for ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A node of a rollout with what its operation shows now."""
+
+    row: RolloutNode
+    open: bool
+    phase: Phase
+    result: Result | None
+    result_text: str
+    cancel_asked: bool
+    holds_lease: bool
+    granted_at: float | None
+    ended_at: float | None
+    phase_at: float | None
+
+
+_HOLDS_LEASE = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
+_GRANTED_AT = select(func.max(leases.c.granted_at)).where(leases.c.operation_id == operations.c.id).scalar_subquery()
+_OPEN = operations.c.state == OperationState.OPEN.value
+
+
+def _seen_query(link: ColumnElement[str | None]) -> Select[Any]:
+    return (
+        select(
+            rollout_nodes,
+            nodes.c.name,
+            operations.c.state.label("op_state"),
+            operations.c.phase,
+            operations.c.result.label("op_result"),
+            operations.c.result_text,
+            operations.c.cancel_asked_at,
+            operations.c.ended_at.label("op_ended_at"),
+            operations.c.phase_at,
+            _HOLDS_LEASE.label("holds_lease"),
+            _GRANTED_AT.label("granted_at"),
+        )
+        .join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
+        .join(operations, operations.c.id == link)
+    )
+
+
+def behind(conn: Connection, limit: int) -> list[Seen]:
+    """Nodes whose rows do not say yet what their operations show, of all rollouts: what `observe` writes down."""
+    moved = and_(_OPEN, or_(_HOLDS_LEASE, operations.c.phase.in_(_BEYOND)))
+    differs = or_(
+        ~_OPEN,
+        and_(_c.state == _W, operations.c.phase.in_(_BEYOND)),
+        and_(_c.state == _O, moved),
+        and_(_c.state == _M, _OPEN, ~_HOLDS_LEASE, operations.c.phase.in_(UNARMED)),
+        and_(_c.state == _O, _c.staged_at.is_(None), operations.c.phase.in_(_STAGED)),
+        and_(_c.state == _M, _c.confirmed_at.is_(None), operations.c.phase == Phase.SOAKING.value),
+        and_(_c.state == _M, _c.confirmed_at.is_not(None), operations.c.phase == Phase.CONFIRMING.value),
+    )
+    query = _seen_query(_c.operation_id).where(_c.state.in_(UNDER_WAY), differs)
+    return [_seen(row) for row in conn.execute(query.order_by(operations.c.id).limit(limit))]
+
+
+def back_ended(conn: Connection, limit: int) -> list[Seen]:
+    """Nodes whose way back has ended and whose rows do not say so yet."""
+    query = _seen_query(_c.back_operation_id).where(_c.back_ended_at.is_(None), ~_OPEN)
+    return [_seen(row) for row in conn.execute(query.order_by(operations.c.id).limit(limit))]
+
+
+def to_take_back(conn: Connection, rollout_id: str, *, unused_leases_only: bool, limit: int) -> list[Seen]:
+    """Nodes whose orders have armed nothing and have not been called back."""
+    query = _seen_query(_c.operation_id).where(
+        _c.rollout_id == rollout_id,
+        _c.state.in_(UNDER_WAY),
+        _OPEN,
+        operations.c.phase.in_(UNARMED),
+        operations.c.cancel_asked_at.is_(None),
+    )
+    if unused_leases_only:
+        query = query.where(_HOLDS_LEASE)
+    return [_seen(row) for row in conn.execute(query.order_by(operations.c.id).limit(limit))]
+
+
+def under_way(conn: Connection, rollout_id: str) -> list[Seen]:
+    """Nodes with an open operation, by name."""
+    query = _seen_query(_c.operation_id).where(_c.rollout_id == rollout_id, _c.state.in_(UNDER_WAY), _OPEN)
+    return [_seen(row) for row in conn.execute(query.order_by(nodes.c.name, _c.node_id))]
+
+
+def downloading(conn: Connection, rollout_id: str, since: float) -> int:
+    """Orders that stage now: staging, or given since then and not begun."""
+    query = (
+        select(func.count())
+        .select_from(rollout_nodes.join(operations, operations.c.id == _c.operation_id))
+        .where(
+            _c.rollout_id == rollout_id,
+            _c.state == _O,
+            _OPEN,
+            or_(
+                operations.c.phase == Phase.STAGING.value,
+                and_(operations.c.phase == Phase.IDLE.value, operations.c.created_at >= since),
+            ),
+        )
+    )
+    return conn.execute(query).scalar_one()
+
+
+def not_ended(conn: Connection, rollout_id: str) -> int:
+    """Nodes that have not come to their end."""
+    query = select(func.count()).select_from(rollout_nodes)
+    return conn.execute(query.where(_c.rollout_id == rollout_id, _c.state.in_(UNDER_WAY))).scalar_one()
+
+
+def to_send_back(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNode]:
+    """Nodes that moved and of which nobody has said yet that they are back or need not go."""
+    gone = (_M, RolloutNodeState.DONE.value, RolloutNodeState.FAILED.value)
+    query = _query().where(
+        _c.rollout_id == rollout_id,
+        _c.state.in_(gone),
+        _c.back_operation_id.is_(None),
+        _c.back_ended_at.is_(None),
+    )
+    return [_rollout_node(row) for row in conn.execute(query.order_by(_c.moving_at.desc(), _c.node_id).limit(limit))]
+
+
+def going_back(conn: Connection, rollout_id: str) -> int:
+    """Nodes that still have to come back."""
+    gone = (_M, RolloutNodeState.DONE.value, RolloutNodeState.FAILED.value)
+    query = select(func.count()).where(
+        _c.rollout_id == rollout_id,
+        _c.back_ended_at.is_(None),
+        or_(_c.state.in_(gone), _c.back_operation_id.is_not(None)),
+    )
+    return conn.execute(query).scalar_one()
+
+
+def tally(conn: Connection, rollout_id: str, since: float | None) -> Tally:
+    """What judging needs; failures that ended before `since` are forgiven."""
+    moved = (_c.moving_at.is_not(None)) | (_c.state == RolloutNodeState.FAILED.value)
+    attempted = conn.execute(select(func.count()).where(_c.rollout_id == rollout_id, moved)).scalar_one()
+    query = _query().where(
+        _c.rollout_id == rollout_id,
+        or_(
+            _c.state == RolloutNodeState.FAILED.value,
+            and_(_c.state == RolloutNodeState.LEFT.value, _c.canary, _c.result == Result.REFUSED.value),
+        ),
+    )
+    if since is not None:
+        query = query.where(_c.ended_at > since)
+    ends = [_rollout_node(row) for row in conn.execute(query.order_by(_c.ended_at.desc(), _c.node_id))]
+    failed = [row for row in ends if row.state is RolloutNodeState.FAILED]
+    return Tally(
+        attempted=attempted,
+        failed=len(failed),
+        canaries_failed=tuple(row.name for row in failed if row.canary),
+        canaries_refused=tuple(row.name for row in ends if row.canary and row.state is RolloutNodeState.LEFT),
+        first_failure=f"{failed[0].name}: {failed[0].text}" if failed else "",
+    )
+
+
+def canaries(conn: Connection, rollout_id: str) -> list[RolloutNode]:
+    query = _query().where(_c.rollout_id == rollout_id, _c.canary)
+    return [_rollout_node(row) for row in conn.execute(query.order_by(nodes.c.name, _c.node_id))]
+
+
+def next_for_canary(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNode]:
+    """Nodes that can take the place of a canary that left: those of the earliest waves that are connected."""
+    query = _query().where(
+        _c.rollout_id == rollout_id, ~_c.canary, _c.state.in_((_W, _O)), nodes.c.connection == "online"
+    )
+    return [_rollout_node(row) for row in conn.execute(query.order_by(_c.wave, nodes.c.name).limit(limit))]
+
+
+def write_holds(conn: Connection, rollout_id: str, holds: Iterable[tuple[str, dict[str, Any] | None]]) -> None:
+    """Why nodes wait: (node id, hold as JSON), for nodes that have not been ordered."""
+    for node_id, hold in holds:
+        conn.execute(
+            update(rollout_nodes)
+            .where(_c.rollout_id == rollout_id, _c.node_id == node_id, _c.state == _W)
+            .values(hold=hold)
+        )
+
+
+def _rollout_node(row: Row[Any]) -> RolloutNode:
+    return RolloutNode(
+        rollout_id=row.rollout_id,
+        node_id=row.node_id,
+        name=row.name,
+        state=RolloutNodeState(row.state),
+        wave=row.wave,
+        canary=row.canary,
+        operation_id=row.operation_id,
+        back_operation_id=row.back_operation_id,
+        result=None if row.result is None else Result(row.result),
+        text=row.text,
+        hold=row.hold,
+        old_version=row.old_version,
+        old_digest=row.old_digest,
+        old_slot=row.old_slot,
+        staged_at=row.staged_at,
+        moving_at=row.moving_at,
+        confirmed_at=row.confirmed_at,
+        ended_at=row.ended_at,
+        back_at=row.back_at,
+        back_ended_at=row.back_ended_at,
+    )
+
+
+def _seen(row: Row[Any]) -> Seen:
+    return Seen(
+        row=_rollout_node(row),
+        open=row.op_state == OperationState.OPEN.value,
+        phase=Phase(row.phase),
+        result=None if row.op_result is None else Result(row.op_result),
+        result_text=row.result_text,
+        cancel_asked=row.cancel_asked_at is not None,
+        holds_lease=bool(row.holds_lease),
+        granted_at=row.granted_at,
+        ended_at=row.op_ended_at,
+        phase_at=row.phase_at,
+    )
