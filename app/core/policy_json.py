@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -233,8 +233,9 @@ def _gate(field: str, value: Any) -> PrometheusGate:
     for part, text in (("name", name), ("query", query)):
         if not text:
             raise Invalid(f"{field}.{part}", f"A Prometheus gate needs a {part}.")
-    timeout = _seconds(f"{field}.timeout_s", found.get("timeout_s", PrometheusGate.timeout_s), least=0.1, most=60)
-    return PrometheusGate(name, _address(f"{field}.url", found["url"]), query, timeout)
+    gate = PrometheusGate(name, _address(f"{field}.url", found["url"]), query)
+    timeout = _seconds(f"{field}.timeout_s", found.get("timeout_s", gate.timeout_s), least=0.1, most=60)
+    return replace(gate, timeout_s=timeout)
 
 
 def _gates(field: str, value: Any) -> tuple[PrometheusGate, ...]:
