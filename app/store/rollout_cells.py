@@ -155,13 +155,6 @@ def on_the_way(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNod
     return [_listed(row) for row in conn.execute(query)]
 
 
-def failures(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNode]:
-    """Nodes that failed in it, also those that went back since; the newest first."""
-    query = _rows().where(_c.rollout_id == rollout_id, _c.state == RolloutNodeState.FAILED.value)
-    query = query.order_by(_SINCE.desc(), nodes.c.id).limit(limit)
-    return [_listed(row) for row in conn.execute(query)]
-
-
 def passages(conn: Connection, rollout_id: str) -> list[tuple[Cell, Passage]]:
     """All of its nodes with the times of their way, by wave and name: what a replay is made of."""
     rows = conn.execute(

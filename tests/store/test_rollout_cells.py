@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from app.core.holds import HoldCode
 from app.core.rollout_progress import Progress, progress, progress_at
 from app.core.rollouts import RolloutNodeState
-from app.store import rollout_cells
+from app.store import rollout_cells, rollout_counts
 from app.store.database import Database
 from app.store.rollout_cells import Wanted
 from tests import server_kit as kit
@@ -94,15 +94,50 @@ def test_what_flips_and_what_failed_come_newest_first(database: Database) -> Non
         add(change.conn, id, "soaks", state=RolloutNodeState.MOVING, moving_at=NOW, confirmed_at=NOW + 2)
         add(change.conn, id, "failed", state=RolloutNodeState.FAILED, ended_at=NOW + 3, result="fell-back", text="no")
         add(change.conn, id, "goes-back", state=RolloutNodeState.FAILED, ended_at=NOW + 1, back_at=NOW + 4)
-        add(change.conn, id, "done", state=RolloutNodeState.DONE, ended_at=NOW + 5)
+        add(change.conn, id, "done", state=RolloutNodeState.DONE, moving_at=NOW, ended_at=NOW + 5)
     with database.read() as conn:
-        assert [row.name for row in rollout_cells.on_the_way(conn, id, 9)] == ["goes-back", "soaks", "moves"]
-        failed = rollout_cells.failures(conn, id, 9)
-        assert [(row.name, row.result, row.text) for row in failed] == [
-            ("goes-back", "", ""),
+        flipping = rollout_cells.on_the_way(conn, id, 9)
+        assert [row.name for row in flipping] == ["goes-back", "soaks", "moves"]
+        assert flipping[0].slots[0].words == "1.0 booted next boot"
+        found = rollout_counts.failures(conn, id, 9)
+        assert [(each.name, each.result, each.text) for each in found] == [
             ("failed", "fell-back", "no"),
+            ("goes-back", "", ""),
         ]
-        assert failed[0].slots[0].words == "1.0 booted next boot"
+        assert rollout_counts.failed(conn, id) == (3, 2)
+        assert rollout_counts.done_since(conn, id, NOW + 5) == 1
+        assert rollout_counts.done_since(conn, id, NOW + 6) == 0
+
+
+def test_a_failure_shows_what_its_checks_printed(database: Database) -> None:
+    checks = [{"name": "web", "state": "failed", "text": "exit code 1", "output": "connection refused"}]
+    with database.write() as change:
+        id, node_id = add_rollout(change.conn), kit.add_node(change.conn)
+        operation = kit.add_operation(change.conn, node_id, state="ended", failed_checks=checks)
+        add_rollout_node(change.conn, id, node_id, state=RolloutNodeState.FAILED, ended_at=NOW, operation_id=operation)
+    with database.read() as conn:
+        [failure] = rollout_counts.failures(conn, id, 9)
+    assert failure.checks == checks
+
+
+def test_progress_of_many_rollouts_and_the_one_a_node_is_in(database: Database) -> None:
+    with database.write() as change:
+        node_id = kit.add_node(change.conn)
+        ended = add_rollout(change.conn, state="succeeded")
+        running = add_rollout(change.conn, version="3.0")
+        empty = add_rollout(change.conn)
+        add_rollout_node(change.conn, ended, node_id, state=RolloutNodeState.DONE)
+        add_rollout_node(change.conn, running, node_id, state=RolloutNodeState.ORDERED, wave=4)
+    with database.read() as conn:
+        assert rollout_counts.progress_of(conn, [ended, running, empty]) == {
+            ended: {Progress.DONE: 1},
+            running: {Progress.STAGING: 1},
+            empty: {},
+        }
+        found = rollout_counts.of_node(conn, node_id, ["running", "paused"])
+        assert found is not None
+        assert (found.name, found.progress, found.wave) == ("web → 3.0", Progress.STAGING, 4)
+        assert rollout_counts.of_node(conn, node_id, ["draft"]) is None
 
 
 def test_a_replay_ends_where_the_rollout_is(database: Database) -> None:
