@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from app.core.group_policy import GroupPolicy
-from app.core.rollouts import ACTIVE, RolloutKind, RolloutState
+from app.core.policy_json import policy_from_builtins, policy_to_builtins
+from app.core.rollouts import ACTIVE, RolloutKind, RolloutNodeState, RolloutState
 from app.core.snapshot import ServiceKey
-from app.store.schema import rollout_events, rollouts
+from app.store.schema import rollout_events, rollout_nodes, rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,18 @@ def change(conn: Connection, rollout_id: str, **values: Any) -> None:
     conn.execute(update(rollouts).where(rollouts.c.id == rollout_id).values(**values))
 
 
+def unsettled(conn: Connection, states: Collection[RolloutState]) -> list[Rollout]:
+    """Those in one of the states that still have nodes under way, oldest first."""
+    some = exists().where(
+        rollout_nodes.c.rollout_id == rollouts.c.id,
+        rollout_nodes.c.state.in_(
+            [RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value, RolloutNodeState.MOVING.value]
+        ),
+    )
+    query = select(rollouts).where(rollouts.c.state.in_([state.value for state in states]), some)
+    return [_rollout(row) for row in conn.execute(query.order_by(rollouts.c.number))]
+
+
 def note_movement(conn: Connection, rollout_id: str, now: float) -> None:
     """A node of it got further."""
     conn.execute(update(rollouts).where(rollouts.c.id == rollout_id).values(moved_at=now))
@@ -231,8 +243,7 @@ def last_event_at(conn: Connection, rollout_id: str, kind: str) -> float | None:
 
 def policy_json(policy: GroupPolicy) -> dict[str, Any]:
     """All fields, for a rollout's policy is frozen: later defaults do not change it."""
-    found: dict[str, Any] = msgspec.to_builtins(policy)
-    return found
+    return policy_to_builtins(policy, whole=True)
 
 
 def keys_json(keys: Collection[ServiceKey]) -> list[list[str]]:
@@ -255,7 +266,7 @@ def _rollout(row: Row[Any]) -> Rollout:
         selector=row.selector,
         targets=tuple(row.targets),
         version=row.version,
-        policy=msgspec.convert(row.policy, GroupPolicy),
+        policy=policy_from_builtins(row.policy),
         expected={(scope, name): replicas for scope, name, replicas in row.expected or ()},
         allowances=frozenset((scope, name) for scope, name in row.allowances),
         left_out=tuple(row.left_out),

@@ -1,0 +1,132 @@
+"""Versions that stopped everywhere, because they failed often enough or were withdrawn, until somebody clears them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, Text, cast, func, insert, select, update
+
+from app.store.schema import bad_versions, failed_versions, nodes, operations
+from wire.messages import OperationKind
+
+
+class Cause(StrEnum):
+    WITHDRAWN = "withdrawn"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class BadVersion:
+    digest: str
+    version: str
+    reason: str
+    cause: Cause
+    actor: str
+    at: float
+
+
+def not_cleared(conn: Connection) -> dict[str, BadVersion]:
+    """By digest."""
+    rows = conn.execute(select(bad_versions).where(bad_versions.c.cleared_at.is_(None)).order_by(bad_versions.c.at))
+    return {
+        row.digest: BadVersion(row.digest, row.version, row.reason, Cause(row.cause), row.actor, row.at) for row in rows
+    }
+
+
+def get(conn: Connection, digest: str) -> BadVersion | None:
+    """Of one that is not cleared."""
+    return not_cleared(conn).get(digest)
+
+
+def remember(conn: Connection, found: BadVersion) -> bool:
+    """It is bad (again); False when that was known and not cleared, unless it is withdrawn now."""
+    values = {
+        "version": found.version,
+        "reason": found.reason,
+        "cause": found.cause.value,
+        "actor": found.actor,
+        "at": found.at,
+        "cleared_at": None,
+        "cleared_by": None,
+        "cleared_reason": None,
+    }
+    known = conn.execute(select(bad_versions).where(bad_versions.c.digest == found.digest)).one_or_none()
+    if known is None:
+        conn.execute(insert(bad_versions).values(digest=found.digest, **values))
+        return True
+    if known.cleared_at is None and (found.cause is Cause.FAILED or known.cause == Cause.WITHDRAWN.value):
+        return False
+    conn.execute(update(bad_versions).where(bad_versions.c.digest == found.digest).values(**values))
+    return True
+
+
+def clear(conn: Connection, digest: str, by: str, reason: str, now: float) -> bool:
+    """Allow it again; whether there was anything to clear."""
+    cleared = conn.execute(
+        update(bad_versions)
+        .where(bad_versions.c.digest == digest, bad_versions.c.cleared_at.is_(None))
+        .values(cleared_at=now, cleared_by=by, cleared_reason=reason)
+    )
+    return cleared.rowcount == 1
+
+
+def cleared_at(conn: Connection, digest: str) -> float | None:
+    """When somebody last cleared it."""
+    return conn.execute(select(bad_versions.c.cleared_at).where(bad_versions.c.digest == digest)).scalar_one_or_none()
+
+
+def nodes_failed(conn: Connection, digests: Collection[str]) -> dict[str, list[str]]:
+    """Digest → names of the nodes on which it failed and was not cleared since, the newest first."""
+    rows = conn.execute(
+        select(failed_versions.c.digest, nodes.c.name)
+        .join(nodes, nodes.c.id == failed_versions.c.node_id)
+        .where(failed_versions.c.digest.in_(list(digests)), failed_versions.c.cleared_at.is_(None))
+        .order_by(failed_versions.c.at.desc(), nodes.c.name)
+    )
+    found: dict[str, list[str]] = {}
+    for digest, name in rows:
+        found.setdefault(digest, []).append(name)
+    return found
+
+
+def holders(conn: Connection, digest: str, since: float, limit: int) -> list[str]:
+    """Nodes that show the digest in a slot that is not booted, and that were not told since then to disarm it."""
+    told = (
+        select(operations.c.node_id)
+        .where(
+            operations.c.kind == OperationKind.DISARM.value,
+            operations.c.target_digest == digest,
+            operations.c.created_at >= since,
+        )
+        .scalar_subquery()
+    )
+    rows = conn.execute(
+        select(nodes.c.id)
+        .where(
+            nodes.c.admission == "admitted",
+            nodes.c.booted_digest != digest,
+            cast(nodes.c.slots, Text).contains(digest, autoescape=True),
+            nodes.c.id.not_in(told),
+        )
+        .order_by(nodes.c.id)
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
+def running(conn: Connection, digest: str, limit: int) -> list[str]:
+    """Nodes that are booted into it, by name."""
+    rows = conn.execute(
+        select(nodes.c.id)
+        .where(nodes.c.admission == "admitted", nodes.c.booted_digest == digest)
+        .order_by(nodes.c.name, nodes.c.id)
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
+def count_running(conn: Connection, digest: str) -> int:
+    query = select(func.count()).where(nodes.c.admission == "admitted", nodes.c.booted_digest == digest)
+    return conn.execute(query).scalar_one()

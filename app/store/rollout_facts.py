@@ -1,0 +1,258 @@
+"""Nodes as entering a rollout and staging in it go: a row each, read set-based (see app.core.rollout_entry)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, not_, or_, select
+
+from app.core.groups import Selector
+from app.core.image_match import canonical_arch
+from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState
+from app.core.snapshot import TargetView
+from app.store import bad_versions
+from app.store.node_query import in_group
+from app.store.rollout_nodes import UNDER_WAY
+from app.store.schema import (
+    channel_moves,
+    channels,
+    failed_versions,
+    images,
+    nodes,
+    operations,
+    rollout_nodes,
+    rollouts,
+)
+from wire.messages import EvidenceClass
+
+_BUSY = exists().where(operations.c.node_id == nodes.c.id, operations.c.state == "open")
+_AT_ONCE = 500
+"""SQLite takes a bounded number of parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A node as app.core.rollout_entry.NodeFacts asks for it, and what is stored of it in the rollout."""
+
+    id: str
+    name: str
+    os_id: str
+    arch: str
+    version: str
+    digest: str
+    slot: str
+    online: bool
+    absent: bool
+    commandable: bool
+    pinned_to: str
+    pin_digest: str
+    failed: frozenset[str]
+    busy: bool
+    """It has an open operation, whoever gave it."""
+    canary: bool = False
+    stage_at: float | None = None
+    hold: dict[str, Any] | None = None
+
+
+class Reader:
+    """Facts at one moment. `digests`: of the rollout's targets, whose failures count; `absent_after_s`: see
+    GroupPolicy."""
+
+    def __init__(self, conn: Connection, digests: Collection[str], absent_after_s: float, now: float) -> None:
+        self._conn = conn
+        self._now = now
+        self._absent_after_s = absent_after_s
+        self._heads = _channel_heads(conn)
+        self._failed = _failed(conn, digests)
+
+    def newcomers(self, rollout_id: str, selector: Selector, limit: int) -> list[Facts]:
+        """Admitted nodes that the selector takes and that the rollout does not have."""
+        known = exists().where(rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.node_id == nodes.c.id)
+        query = _nodes().where(in_group(selector), not_(known)).order_by(nodes.c.id).limit(limit)
+        return [self._facts(row) for row in self._conn.execute(query)]
+
+    def all_of(self, selector: Selector) -> list[Facts]:
+        query = _nodes().where(in_group(selector)).order_by(nodes.c.id)
+        return [self._facts(row) for row in self._conn.execute(query)]
+
+    def of(self, node_ids: Sequence[str]) -> list[Facts]:
+        """These, without those that are not admitted."""
+        found: list[Facts] = []
+        for start in range(0, len(node_ids), _AT_ONCE):
+            some = node_ids[start : start + _AT_ONCE]
+            query = _nodes().where(nodes.c.id.in_(some), nodes.c.admission == "admitted").order_by(nodes.c.id)
+            found += [self._facts(row) for row in self._conn.execute(query)]
+        return found
+
+    def waiting(self, rollout_id: str) -> list[Facts]:
+        """Nodes to be ordered: canaries first, then by wave and when they may stage."""
+        here = and_(rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.node_id == nodes.c.id)
+        query = (
+            _nodes(rollout_nodes.c.canary, rollout_nodes.c.stage_at, rollout_nodes.c.hold)
+            .join(rollout_nodes, here)
+            .where(
+                rollout_nodes.c.state == RolloutNodeState.WAITING.value,
+                rollout_nodes.c.operation_id.is_(None),
+                nodes.c.admission == "admitted",
+            )
+            .order_by(rollout_nodes.c.canary.desc(), rollout_nodes.c.wave, rollout_nodes.c.stage_at, nodes.c.id)
+        )
+        return [
+            self._facts(row, canary=row.canary, stage_at=row.stage_at, hold=row.hold)
+            for row in self._conn.execute(query)
+        ]
+
+    def _facts(self, row: Row[Any], **given: Any) -> Facts:
+        online = row.connection == "online"
+        seen_at = row.last_seen_at
+        pinned = row.pin_version is not None or row.pin_channel is not None
+        head = self._heads.get((row.pin_channel_id, row.os_id, canonical_arch(row.arch)), "")
+        return Facts(
+            id=row.id,
+            name=row.name,
+            os_id=row.os_id,
+            arch=row.arch,
+            version=row.version,
+            digest=row.booted_digest,
+            slot=row.booted_slot,
+            online=online,
+            absent=row.lost_at is not None
+            or (not online and seen_at is not None and self._now - seen_at > self._absent_after_s),
+            commandable=row.evidence != EvidenceClass.PROTOCOL_ONLY.value and not row.in_conflict,
+            pinned_to=_pin_words(row) if pinned else "",
+            pin_digest=(row.pin_digest if row.pin_version is not None else head) if pinned else "",
+            failed=self._failed.get(row.id, frozenset()),
+            busy=bool(row.busy),
+            **given,
+        )
+
+
+def _pin_words(row: Row[Any]) -> str:
+    return f"version {row.pin_version}" if row.pin_version is not None else f"channel {row.pin_channel}"
+
+
+def _nodes(*more: Any) -> Select[Any]:
+    return (
+        select(
+            nodes.c.id,
+            nodes.c.name,
+            nodes.c.os_id,
+            nodes.c.arch,
+            nodes.c.version,
+            nodes.c.booted_digest,
+            nodes.c.booted_slot,
+            nodes.c.connection,
+            nodes.c.last_seen_at,
+            nodes.c.lost_at,
+            nodes.c.evidence,
+            nodes.c.conflict.is_not(None).label("in_conflict"),
+            nodes.c.pin_channel_id,
+            channels.c.name.label("pin_channel"),
+            images.c.version.label("pin_version"),
+            images.c.digest.label("pin_digest"),
+            _BUSY.label("busy"),
+            *more,
+        )
+        .select_from(nodes)
+        .outerjoin(channels, channels.c.id == nodes.c.pin_channel_id)
+        .outerjoin(images, images.c.id == nodes.c.pin_image_id)
+    )
+
+
+def _channel_heads(conn: Connection) -> dict[tuple[str, str, str], str]:
+    rows = conn.execute(
+        select(channel_moves.c.channel_id, channel_moves.c.os, channel_moves.c.arch, images.c.digest)
+        .join(images, images.c.id == channel_moves.c.image_id)
+        .where(channel_moves.c.until.is_(None))
+    )
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+
+def _failed(conn: Connection, digests: Collection[str]) -> dict[str, frozenset[str]]:
+    if not digests:
+        return {}
+    rows = conn.execute(
+        select(failed_versions.c.node_id, failed_versions.c.digest).where(
+            failed_versions.c.digest.in_(list(digests)), failed_versions.c.cleared_at.is_(None)
+        )
+    )
+    found: dict[str, set[str]] = {}
+    for node_id, digest in rows:
+        found.setdefault(node_id, set()).add(digest)
+    return {node_id: frozenset(some) for node_id, some in found.items()}
+
+
+def targets(conn: Connection, image_ids: Collection[str]) -> tuple[TargetView, ...]:
+    """The images as rollouts lead to them, with what is said of their versions fleet-wide."""
+    bad = bad_versions.not_cleared(conn)
+    rows = conn.execute(select(images).where(images.c.id.in_(list(image_ids))).order_by(images.c.os, images.c.arch))
+    return tuple(
+        TargetView(
+            os_id=row.os,
+            arch=row.arch,
+            version=row.version,
+            digest=row.digest,
+            created_at=row.created_at,
+            withdrawn=row.withdrawn_at is not None,
+            bad=bad[row.digest].reason if row.digest in bad else "",
+            must_pass=tuple(row.must_pass or ()),
+            not_from=tuple(row.not_from or ()),
+        )
+        for row in rows
+    )
+
+
+def gone(conn: Connection, rollout_id: str, selector: Selector | None, limit: int) -> list[str]:
+    """Nodes that have not moved and that were retired, or that the selector does not take any more."""
+    stays = nodes.c.admission == "admitted" if selector is None else in_group(selector)
+    rows = conn.execute(
+        select(rollout_nodes.c.node_id)
+        .join(nodes, nodes.c.id == rollout_nodes.c.node_id)
+        .where(
+            rollout_nodes.c.rollout_id == rollout_id,
+            rollout_nodes.c.state.in_((RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value)),
+            not_(stays),
+        )
+        .order_by(rollout_nodes.c.node_id)
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
+def returnable(conn: Connection, rollout_id: str, codes: Collection[str]) -> list[str]:
+    """Nodes that left it for a reason that ends."""
+    rows = conn.execute(
+        select(rollout_nodes.c.node_id).where(
+            rollout_nodes.c.rollout_id == rollout_id,
+            rollout_nodes.c.state == RolloutNodeState.LEFT.value,
+            rollout_nodes.c.hold["code"].as_string().in_(list(codes)),
+        )
+    )
+    return list(rows.scalars())
+
+
+def taken_by_newer(conn: Connection, rollout_id: str, number: int, limit: int) -> list[tuple[str, int]]:
+    """Nodes that wait here and that a newer update has: (node id, the newest such rollout's number)."""
+    other = rollout_nodes.alias("other")
+    newer: ColumnElement[bool] = and_(
+        rollouts.c.id == other.c.rollout_id,
+        rollouts.c.number > number,
+        rollouts.c.kind == RolloutKind.UPDATE.value,
+        rollouts.c.state.not_in([state.value for state in TERMINAL]),
+        rollouts.c.started_at.is_not(None),
+    )
+    rows = conn.execute(
+        select(rollout_nodes.c.node_id, rollouts.c.number)
+        .join(other, and_(other.c.node_id == rollout_nodes.c.node_id, other.c.rollout_id != rollout_id))
+        .join(rollouts, newer)
+        .where(
+            rollout_nodes.c.rollout_id == rollout_id,
+            rollout_nodes.c.state == RolloutNodeState.WAITING.value,
+            or_(other.c.state.in_(UNDER_WAY), other.c.state == RolloutNodeState.DONE.value),
+        )
+        .order_by(rollouts.c.number)
+        .limit(limit)
+    )
+    return [(row[0], row[1]) for row in rows]
