@@ -59,7 +59,7 @@ def demo(nodes: int) -> None:
 
 
 def _mount() -> None:
-    from app.commands import channels, doctor, images, join_tokens, login, policy, server_keys
+    from app.commands import channels, doctor, groups, images, join_tokens, login, policy, server_keys
 
     cli.add_command(images.image)
     cli.add_command(channels.channel)
@@ -67,6 +67,9 @@ def _mount() -> None:
     cli.add_command(login.login_link)
     cli.add_command(policy.policy)
     cli.add_command(server_keys.server_key)
+    cli.add_command(groups.group)
+    cli.add_command(groups.freeze)
+    cli.add_command(groups.thaw)
     cli.add_command(doctor.doctor)
 
 

@@ -33,7 +33,7 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _NEVER_ZERO = ("confirm_s", "stage_deadline_s", "reboot_deadline_s", "lease_s")
 """Durations of 0 with which no update could ever succeed."""
 
-_FLEETS_OWN = ("offline_grace_s", "reconnect_allowance_s")
+FLEETS_OWN = ("offline_grace_s", "reconnect_allowance_s")
 """Of connections, which belong to no group."""
 
 Reader = Callable[[str, Any], Any]
@@ -69,7 +69,7 @@ def policy_from_builtins(stored: Mapping[str, Any], timing: Policy | None = None
 
 def checked(changes: Mapping[str, Any]) -> dict[str, Any]:
     """What an operator says of a group, in its normal form, with exactly the fields that it names; Invalid as above."""
-    for name in _FLEETS_OWN:
+    for name in FLEETS_OWN:
         if isinstance(changes.get("timing"), Mapping) and name in changes["timing"]:
             raise Invalid(f"timing.{name}", f"{name} is the fleet's own: a group cannot have another.")
     whole = policy_to_builtins(policy_from_builtins(changes), whole=True)
