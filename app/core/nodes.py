@@ -46,6 +46,16 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """How the node gets the image and moves its services away first; see the fields of GroupPolicy."""
+
+    drain: str = ""
+    drain_s: float = 0.0
+    mirrors: tuple[str, ...] = ()
+    bandwidth_bytes_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One instruction to one node, as the server keeps it. Times are Unix seconds."""
 
@@ -81,6 +91,10 @@ class Operation:
     ended_at: float | None
     holds_lease: bool = False
     """A lease granted for it has not been returned yet."""
+    rollout_id: str | None = None
+    override_floor: bool = False
+    """An operator lets the node go below floors, audited."""
+    delivery: Delivery = Delivery()
 
     @property
     def open(self) -> bool:

@@ -69,6 +69,10 @@ def _instruction(conn: Connection, node: Node, operation: Operation, settings: S
         author=operation.actor,
         reason=operation.reason,
         override_failed=operation.override_failed,
+        drain=operation.delivery.drain,
+        drain_s=operation.delivery.drain_s,
+        mirrors=list(operation.delivery.mirrors),
+        bandwidth_bytes_s=operation.delivery.bandwidth_bytes_s,
     )
 
 

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from app.core.actors import Actor
 from app.core.errors import NotFound, NotPossible
 from app.core.events import EventKind
-from app.core.nodes import Node, Operation, OperationState
+from app.core.group_policy import GroupPolicy
+from app.core.nodes import Delivery, Node, Operation, OperationState
 from app.core.operations import ends_at_once
 from app.ids import new_id
 from app.services.endings import end_operation, name_of
+from app.services.groups import policy_for
 from app.store import events, fleet, nodes, operations
 from app.store.database import Change
 from wire.messages import OperationKind, Order, Phase, Result
@@ -25,6 +27,10 @@ class Wish:
     version: str = ""
     digest: str = ""
     override_failed: bool = False
+    override_floor: bool = False
+    rollout_id: str | None = None
+    policy: GroupPolicy | None = None
+    """Of its rollout; None: of the node's policy group now."""
 
 
 def locked_node(change: Change, node_id: str) -> Node:
@@ -112,6 +118,7 @@ def _new(
     reason: str,
     now: float,
 ) -> Operation:
+    policy = wish.policy or policy_for(change.conn, node)
     return Operation(
         id=operation_id,
         node_id=node.id,
@@ -128,7 +135,7 @@ def _new(
         actor=actor.name,
         reason=reason,
         override_failed=wish.override_failed,
-        policy=asdict(fleet.policy(change.conn)),
+        policy=asdict(policy.timing),
         old_boot_id=node.boot_id,
         old_slot=node.booted_slot,
         old_version=node.version,
@@ -143,6 +150,21 @@ def _new(
         phase_at=now,
         cancel_asked_at=None,
         ended_at=None,
+        rollout_id=wish.rollout_id,
+        override_floor=wish.override_floor,
+        delivery=_delivery(wish.kind, policy),
+    )
+
+
+def _delivery(kind: OperationKind, policy: GroupPolicy) -> Delivery:
+    reboots = kind in (OperationKind.ACTIVATE, OperationKind.ROLLBACK, OperationKind.REBOOT)
+    downloads = kind in (OperationKind.ACTIVATE, OperationKind.STAGE)
+    drains = reboots and policy.drain != ""
+    return Delivery(
+        drain=policy.drain if drains else "",
+        drain_s=policy.drain_s if drains else 0.0,
+        mirrors=policy.mirrors if downloads else (),
+        bandwidth_bytes_s=policy.bandwidth_bytes_s if downloads else 0,
     )
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, exists, insert, select, update
 
-from app.core.nodes import Operation, OperationState, Previous
+from app.core.nodes import Delivery, Operation, OperationState, Previous
 from app.store.schema import images, leases, nodes, operations
 from wire.messages import OperationKind, Order, Phase, Result
 
 _HOLDS_LEASE = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
+
+
+_DELIVERY = "delivery"
+"""Beside the durations in the frozen policy of an operation."""
 
 
 def _query() -> Select[Any]:
@@ -33,8 +38,10 @@ def add(conn: Connection, operation: Operation) -> None:
             phase=operation.phase.value,
             actor=operation.actor,
             reason=operation.reason,
+            rollout_id=operation.rollout_id,
+            override_floor=operation.override_floor,
             override_failed=operation.override_failed,
-            policy=operation.policy,
+            policy=operation.policy | _delivery_json(operation.delivery),
             old_boot_id=operation.old_boot_id,
             old_slot=operation.old_slot,
             old_version=operation.old_version,
@@ -202,6 +209,14 @@ def _change_open(conn: Connection, operation: Operation, **values: Any) -> bool:
     return changed.rowcount == 1
 
 
+def _delivery_json(delivery: Delivery) -> dict[str, Any]:
+    return {} if delivery == Delivery() else {_DELIVERY: {**asdict(delivery), "mirrors": list(delivery.mirrors)}}
+
+
+def _delivery(stored: dict[str, Any] | None) -> Delivery:
+    return Delivery() if stored is None else Delivery(**{**stored, "mirrors": tuple(stored["mirrors"])})
+
+
 def _operation(row: Row[Any]) -> Operation:
     return Operation(
         id=row.id,
@@ -219,7 +234,7 @@ def _operation(row: Row[Any]) -> Operation:
         actor=row.actor,
         reason=row.reason,
         override_failed=row.override_failed,
-        policy=row.policy,
+        policy={name: value for name, value in row.policy.items() if name != _DELIVERY},
         old_boot_id=row.old_boot_id,
         old_slot=row.old_slot,
         old_version=row.old_version,
@@ -235,4 +250,7 @@ def _operation(row: Row[Any]) -> Operation:
         cancel_asked_at=row.cancel_asked_at,
         ended_at=row.ended_at,
         holds_lease=bool(row.holds_lease),
+        rollout_id=row.rollout_id,
+        override_floor=row.override_floor,
+        delivery=_delivery(row.policy.get(_DELIVERY)),
     )
