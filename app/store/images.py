@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -30,6 +31,12 @@ class Image:
     created_by: str
     created_at: float
     withdrawn_at: float | None
+    withdrawn_by: str | None = None
+    withdrawn_reason: str | None = None
+    must_pass: tuple[str, ...] = ()
+    """Versions one of which must be booted first, or have been passed; empty: reached from anywhere."""
+    not_from: tuple[str, ...] = ()
+    """Versions from which it must not be reached."""
 
     @property
     def name(self) -> ImageName:
@@ -62,6 +69,8 @@ def add(conn: Connection, image: Image) -> None:
             key_id=image.key_id,
             created_by=image.created_by,
             created_at=image.created_at,
+            must_pass=list(image.must_pass) or None,
+            not_from=list(image.not_from) or None,
         )
     )
 
@@ -76,6 +85,43 @@ def find(conn: Connection, name: ImageName) -> Image | None:
         select(images).where(images.c.os == name.os, images.c.arch == name.arch, images.c.version == name.version)
     ).one_or_none()
     return None if row is None else _image(row)
+
+
+def of_version(conn: Connection, version: str) -> list[Image]:
+    """Images of this version that are not withdrawn, one of each OS and architecture."""
+    query = select(images).where(images.c.version == version, images.c.withdrawn_at.is_(None))
+    return [_image(row) for row in conn.execute(query.order_by(images.c.os, images.c.arch))]
+
+
+def of_digest(conn: Connection, digest: str) -> list[Image]:
+    """Images with this content that are not withdrawn, the oldest first."""
+    query = select(images).where(images.c.digest == digest, images.c.withdrawn_at.is_(None))
+    return [_image(row) for row in conn.execute(query.order_by(images.c.created_at, images.c.id))]
+
+
+def set_edges(conn: Connection, image_id: str, must_pass: Sequence[str], not_from: Sequence[str]) -> None:
+    values = {"must_pass": list(must_pass) or None, "not_from": list(not_from) or None}
+    conn.execute(update(images).where(images.c.id == image_id).values(**values))
+
+
+def withdraw(conn: Connection, image_id: str, by: str, reason: str, now: float) -> bool:
+    """Withdraw it; False when it was already."""
+    withdrawn = conn.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.withdrawn_at.is_(None))
+        .values(withdrawn_at=now, withdrawn_by=by, withdrawn_reason=reason)
+    )
+    return withdrawn.rowcount == 1
+
+
+def restore(conn: Connection, image_id: str) -> bool:
+    """It is not withdrawn any more; False when it was not."""
+    restored = conn.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.withdrawn_at.is_not(None))
+        .values(withdrawn_at=None, withdrawn_by=None, withdrawn_reason=None)
+    )
+    return restored.rowcount == 1
 
 
 def newest(conn: Connection, *, os: str | None = None, limit: int = 200) -> list[Image]:
@@ -136,4 +182,8 @@ def _image(row: Row[tuple[object, ...]]) -> Image:
         created_by=row.created_by,
         created_at=row.created_at,
         withdrawn_at=row.withdrawn_at,
+        withdrawn_by=row.withdrawn_by,
+        withdrawn_reason=row.withdrawn_reason,
+        must_pass=tuple(row.must_pass or ()),
+        not_from=tuple(row.not_from or ()),
     )

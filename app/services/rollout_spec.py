@@ -1,0 +1,172 @@
+"""What an operator composes: which nodes, where to, under which policy; and what that means in the fleet now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from app.core.errors import Invalid, NotFound, NotPossible
+from app.core.group_policy import GroupPolicy
+from app.core.groups import EVERY, Selector, parse_selector
+from app.core.rollouts import RolloutKind, RolloutState
+from app.core.snapshot import ServiceKey
+from app.store import channels, fleet, groups, images
+from app.store.images import Image
+from app.store.rollout_facts import Facts, Reader, targets
+from app.store.rollouts import Rollout
+
+MOST_CHOSEN = 5_000
+"""Nodes that are named one by one; more are what groups are for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSpec:
+    """Either `group_id` or `node_ids`; for an update one of `image_ids`, `channel_id` and `version`."""
+
+    kind: RolloutKind = RolloutKind.UPDATE
+    group_id: str | None = None
+    node_ids: tuple[str, ...] = ()
+    image_ids: tuple[str, ...] = ()
+    channel_id: str | None = None
+    """What the channel points at when the rollout is drafted."""
+    version: str = ""
+    """All images of this version that are not withdrawn."""
+    policy: GroupPolicy | None = None
+    """Instead of the group's; None: the group's as it is when the rollout is started."""
+    allowances: frozenset[ServiceKey] = frozenset()
+    """Single replicas that may move in this rollout."""
+    left_out: tuple[str, ...] = ()
+    """Ids of nodes that it leaves alone."""
+    allow_downgrade: bool = False
+    break_glass: bool = False
+    """It passes freezes and windows; audited."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A spec with its names found."""
+
+    targets: tuple[Image, ...]
+    policy: GroupPolicy
+    group_name: str
+    selector: str
+    """Empty where nodes are chosen one by one."""
+    node_ids: tuple[str, ...] = field(default=())
+
+    @property
+    def version(self) -> str:
+        """As people call what it leads to."""
+        return ", ".join(dict.fromkeys(image.version for image in self.targets))
+
+
+def resolve(conn: Connection, spec: RolloutSpec) -> Resolved:
+    """NotFound, Invalid and NotPossible say what cannot be used."""
+    policy, name, selector = _nodes_of(conn, spec)
+    return Resolved(
+        targets=_targets(conn, spec),
+        policy=spec.policy or policy,
+        group_name=name,
+        selector=selector,
+        node_ids=tuple(dict.fromkeys(spec.node_ids)),
+    )
+
+
+def _nodes_of(conn: Connection, spec: RolloutSpec) -> tuple[GroupPolicy, str, str]:
+    if (spec.group_id is None) == (not spec.node_ids):
+        raise Invalid("group_id", "Choose a group or nodes, one of the two.")
+    if spec.group_id is None:
+        if len(spec.node_ids) > MOST_CHOSEN:
+            raise Invalid("node_ids", f"At most {MOST_CHOSEN:,} nodes are chosen one by one; make a group of them.")
+        return GroupPolicy(timing=fleet.policy(conn)), "", ""
+    group = groups.get(conn, spec.group_id)
+    if group is None:
+        raise NotFound("group", spec.group_id)
+    return group.policy, group.name, group.selector.text or EVERY
+
+
+def _targets(conn: Connection, spec: RolloutSpec) -> tuple[Image, ...]:
+    if spec.kind is not RolloutKind.UPDATE:
+        return ()
+    if sum((bool(spec.image_ids), spec.channel_id is not None, bool(spec.version))) != 1:
+        raise Invalid("target", "Say where to: images, a channel or a version, one of them.")
+    found = _chosen(conn, spec)
+    if not found:
+        raise Invalid("target", _NOTHING.format(spec.version) if spec.version else "The channel points at no image.")
+    for image in found:
+        if image.withdrawn_at is not None:
+            raise NotPossible("withdrawn", f"{image.name} is withdrawn; choose another version.")
+    platforms = {(image.os, image.arch) for image in found}
+    if len(platforms) != len(found):
+        raise Invalid("target", "There are several images for one OS and architecture; choose one of each.")
+    return tuple(found)
+
+
+_NOTHING = "There is no image of version “{}” that is not withdrawn."
+
+
+def _chosen(conn: Connection, spec: RolloutSpec) -> list[Image]:
+    if spec.version:
+        return images.of_version(conn, spec.version)
+    ids: Sequence[str] = spec.image_ids
+    if spec.channel_id is not None:
+        if channels.get(conn, spec.channel_id) is None:
+            raise NotFound("channel", spec.channel_id)
+        ids = [move.image_id for move in channels.pointers(conn) if move.channel_id == spec.channel_id]
+    found = []
+    for image_id in dict.fromkeys(ids):
+        image = images.get(conn, image_id)
+        if image is None:
+            raise NotFound("image", image_id)
+        found.append(image)
+    return found
+
+
+def rollout_of(
+    spec: RolloutSpec, resolved: Resolved, *, id: str, number: int, actor: str, now: float, source_id: str | None = None
+) -> Rollout:
+    """The draft that the spec asks for."""
+    return Rollout(
+        id=id,
+        number=number,
+        kind=spec.kind,
+        state=RolloutState.DRAFT,
+        state_text="",
+        group_id=spec.group_id,
+        group_name=resolved.group_name,
+        selector=resolved.selector,
+        targets=tuple(image.id for image in resolved.targets),
+        version=resolved.version,
+        policy=resolved.policy,
+        expected={},
+        allowances=spec.allowances,
+        left_out=tuple(dict.fromkeys(spec.left_out)),
+        allow_downgrade=spec.allow_downgrade,
+        break_glass=spec.break_glass,
+        source_id=source_id,
+        channel_id=spec.channel_id,
+        actor=actor,
+        reason=spec.reason.strip(),
+        forecast=None,
+        created_at=now,
+    )
+
+
+def reader(conn: Connection, rollout: Rollout, now: float) -> Reader:
+    """Facts of nodes as this rollout looks at them."""
+    digests = [target.digest for target in targets(conn, rollout.targets)]
+    return Reader(conn, digests, rollout.policy.absent_after_s, now)
+
+
+def selector_of(rollout: Rollout) -> Selector | None:
+    """None where its nodes were chosen one by one."""
+    return parse_selector(rollout.selector) if rollout.selector else None
+
+
+def members(conn: Connection, rollout: Rollout, chosen: Sequence[str], now: float) -> list[Facts]:
+    """The admitted nodes that it is about: its group's now, or those that were chosen."""
+    selector = selector_of(rollout)
+    found = reader(conn, rollout, now)
+    return found.all_of(selector) if selector is not None else found.of(chosen)
