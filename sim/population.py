@@ -6,8 +6,8 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 
+from sim.body import NodeSpec
 from sim.dice import Dice
-from sim.node import NodeSpec
 from sim.replicas import Replica
 from sim.scenario import Scenario, ScenarioError, ServicePart
 from sim.troubles import troubles_of

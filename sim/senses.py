@@ -48,7 +48,7 @@ def pictured(node: SimNode) -> Picture:
     return Picture(
         facts=_facts(node),
         slots=state.slots,
-        activity=activity(state, node.boot_s),
+        activity=activity(state, node.body.boot_s),
         health=node.health,
         placement=node.engine.shown(),
         outbox=state.outbox,
@@ -59,7 +59,7 @@ def _facts(node: SimNode) -> Facts:
     return Facts(
         agent=_AGENT,
         os=os_facts(node),
-        boot=node.state.boot or Boot(id=node.boot_id, at=0.0, cause=BootCause.UNKNOWN),
+        boot=node.state.boot or Boot(id=node.body.boot_id, at=0.0, cause=BootCause.UNKNOWN),
         evidence=EvidenceClass.AGENT_WITH_PLACEMENT,
         hostname=node.spec.name,
     )
