@@ -16,6 +16,7 @@ class Link:
 LINKS = (
     Link("Fleet", "/", "f"),
     Link("Nodes", "/nodes", "n"),
+    Link("Rollouts", "/rollouts", "r"),
     Link("Images", "/images", "i"),
     Link("Events", "/events", "e"),
     Link("Joining", "/joining", "j"),

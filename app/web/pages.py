@@ -19,6 +19,8 @@ from app.web import (
     node_suggest,
     nodes,
     preferences,
+    rollout_show,
+    rollouts,
     saved_views,
     sign_in,
 )
@@ -36,6 +38,8 @@ BLUEPRINTS: tuple[Blueprint, ...] = tuple(
         saved_views,
         node_page,
         node_actions,
+        rollouts,
+        rollout_show,
         events,
         go,
         images,

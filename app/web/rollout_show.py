@@ -1,0 +1,207 @@
+"""One rollout as it runs or has ended, and the lists of its nodes. Drafts show their plan (app.web.rollout_plan)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+from sqlalchemy import Connection
+
+from app.core.errors import NotFound
+from app.core.holds import HoldCode
+from app.core.rollout_ends import failures_allowed
+from app.core.rollout_progress import Progress
+from app.core.rollouts import TERMINAL, possible_moves
+from app.store import rollout_cells, rollout_counts
+from app.store import rollouts as store
+from app.store.rollout_cells import RolloutNode, Wanted
+from app.store.rollouts import Rollout
+from app.web.context import now, read
+from app.web.htmx import render
+from app.web.live import live_page
+from app.web.rollout_holds import WORDS, frees_most, hold_rows
+from app.web.rollout_waves import MOST_CELLS, totals, wave_rows
+from app.web.rollout_words import failure_words, finishes, name, policy_lines, rate_words, stays, title
+
+blueprint = Blueprint("rollout_show", __name__)
+
+_EVENTS = 12
+_FAILURES = 5
+_FLIPS = 24
+_LIST_ROWS = 200
+_RATE_S = 3600.0
+"""The rate is that of the last hour, or since the start."""
+_MOMENT_S = 60.0
+"""Rates and silence depend on the clock."""
+_PACE_S = 1.0
+
+
+def found(conn: Connection, key: str) -> Rollout:
+    """By its number, or its id; NotFound when there is none."""
+    by_number = key.isdecimal() and len(key) < 10
+    rollout = store.by_number(conn, int(key)) if by_number else store.get(conn, key)
+    if rollout is None:
+        raise NotFound("rollout", key)
+    return rollout
+
+
+def watch(rollout: Rollout) -> Response:
+    """The page of a rollout that has been started."""
+    topics = {"rollout": (f"rollout:{rollout.id}", "operations")}
+    return live_page(
+        "rollouts/show.html",
+        topics,
+        lambda: read(partial(_gather, key=rollout.id)),
+        moment_s=None if rollout.state in TERMINAL else _MOMENT_S,
+        pace_s=_PACE_S,
+    )
+
+
+def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
+    rollout = found(conn, key)
+    counts = rollout_cells.wave_counts(conn, rollout.id)
+    sums = totals(counts)
+    nodes = sum(sums.values())
+    base = f"/rollouts/{rollout.number}/nodes"
+    cells = rollout_cells.cells(conn, rollout.id) if nodes <= MOST_CELLS else None
+    holds = rollout_cells.held_groups(conn, rollout.id)
+    source = store.get(conn, rollout.source_id) if rollout.source_id else None
+    return {
+        "rollout": rollout,
+        "name": name(rollout),
+        "whose": title(rollout)[0],
+        "what": title(rollout)[1],
+        "counts": sums,
+        "nodes": nodes,
+        "waves": wave_rows(counts, cells, base),
+        "base": base,
+        "holds": hold_rows(holds, base),
+        "waiting": stays(sums),
+        "finishing": finishes(sums),
+        "held": sum(group.nodes for group in holds),
+        "frees": frees_most(holds),
+        "flips": rollout_cells.on_the_way(conn, rollout.id, _FLIPS),
+        "failures": rollout_counts.failures(conn, rollout.id, _FAILURES),
+        "limit": _limit(conn, rollout),
+        "rate": _rate(conn, rollout),
+        "events": store.events(conn, rollout.id, limit=_EVENTS),
+        "policy": policy_lines(rollout.policy),
+        "possible": {move.value for move in possible_moves(rollout.state)},
+        "ended": rollout.state in TERMINAL,
+        "source": source,
+        "reverses": store.reverses_of(conn, rollout.id),
+        "name_of": name,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class FailureLimit:
+    failed: int
+    allowed: int
+    attempted: int
+    words: str
+
+    @property
+    def left(self) -> int:
+        return max(0, self.allowed - self.failed)
+
+
+def _limit(conn: Connection, rollout: Rollout) -> FailureLimit:
+    attempted, failed = rollout_counts.failed(conn, rollout.id)
+    return FailureLimit(failed, failures_allowed(rollout.policy, attempted), attempted, failure_words(rollout.policy))
+
+
+def _rate(conn: Connection, rollout: Rollout) -> str:
+    if rollout.state in TERMINAL or rollout.started_at is None:
+        return ""
+    since = max(now() - _RATE_S, rollout.started_at)
+    return rate_words(rollout_counts.done_since(conn, rollout.id, since), now() - since)
+
+
+# --- lists of its nodes -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an address of a list says; what is wrong in it does not count."""
+
+    wanted: Wanted
+    offset: int
+
+    @property
+    def words(self) -> str:
+        """Which nodes these are."""
+        parts = []
+        if self.wanted.progress is not None:
+            parts.append(self.wanted.progress.words)
+        if self.wanted.hold is not None:
+            parts.append(WORDS[self.wanted.hold].title.lower())
+        if self.wanted.waves is not None:
+            first, last = self.wanted.waves
+            parts.append(
+                "canaries" if first == last == 0 else f"wave {first}" if first == last else f"waves {first}–{last}"
+            )
+        return ", ".join(parts) or "all nodes"
+
+
+def asked() -> Asked:
+    """Of this request."""
+    args = request.args
+    progress, hold, offset = args.get("state", ""), args.get("hold", ""), args.get("from", "")
+    return Asked(
+        Wanted(
+            progress=Progress(progress) if progress in tuple(Progress) else None,
+            waves=_waves(args.get("wave", "")),
+            hold=HoldCode(hold) if hold in tuple(HoldCode) else None,
+            subject=args.get("subject"),
+        ),
+        int(offset) if offset.isdecimal() and len(offset) < 9 else 0,
+    )
+
+
+def _waves(text: str) -> tuple[int, int] | None:
+    first, _, last = text.partition("-")
+    last = last or first
+    if not (first.isdecimal() and last.isdecimal() and len(first) < 9 and len(last) < 9):
+        return None
+    return int(first), int(last)
+
+
+def draw_list(rollout: Rollout, asked: Asked, rows: list[RolloutNode] | list[Any], total: int) -> str:
+    """The page of a list; `rows` are those from `asked.offset` on."""
+    args = {name: value for name, value in request.args.items() if name != "from"}
+    return render(
+        "rollouts/nodes.html",
+        rollout=rollout,
+        name=name(rollout),
+        asked=asked,
+        rows=rows,
+        total=total,
+        args=args,
+        step=_LIST_ROWS,
+    )
+
+
+def list_rows(rollout: Rollout) -> ResponseReturnValue:
+    """Nodes of a rollout that has been started, as the address wants them."""
+    wanted = asked()
+
+    def gather(conn: Connection) -> tuple[list[RolloutNode], int]:
+        rows = rollout_cells.listed(conn, rollout.id, wanted.wanted, limit=_LIST_ROWS, offset=wanted.offset)
+        return rows, rollout_cells.count(conn, rollout.id, wanted.wanted)
+
+    return draw_list(rollout, wanted, *read(gather))
+
+
+@blueprint.get("/rollouts/<key>")
+def show(key: str) -> ResponseReturnValue:
+    return watch(read(partial(found, key=key)))
+
+
+@blueprint.get("/rollouts/<key>/nodes")
+def nodes(key: str) -> ResponseReturnValue:
+    return list_rows(read(partial(found, key=key)))
