@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,6 @@ from app.store.database import Database, open_database
 from app.store.migrate import migrate
 from tests import postgres
 from tests.server_kit import NOW
-
-_names = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +32,21 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: str) -> str:
-    """Name of a migrated database that is copied for each test."""
-    postgres.execute(postgres_server, "CREATE DATABASE twinroot_template")
-    _prepare(postgres.url(postgres_server, "twinroot_template"))
-    return "twinroot_template"
+def postgres_database(postgres_server: str) -> Callable[[], str]:
+    """Gives the URL of a database as if freshly migrated: the same one, until a test changes the tables themselves."""
+    names = (f"test_{number}" for number in itertools.count(1))
+    name = ""
+
+    def fresh() -> str:
+        nonlocal name
+        if not name or not postgres.restore(postgres_server, name):
+            name = next(names)
+            postgres.execute(postgres_server, f"CREATE DATABASE {name}")
+            _prepare(postgres.url(postgres_server, name))
+            postgres.prepare(postgres_server, name)
+        return postgres.url(postgres_server, name)
+
+    return fresh
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +65,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("sqlite_template"), file)
         yield f"sqlite:///{file}"
         return
-    server: str = request.getfixturevalue("postgres_server")
-    template: str = request.getfixturevalue("postgres_template")
-    name = f"test_{next(_names)}"
-    postgres.copy(server, template, name)
-    yield postgres.url(server, name)
-    postgres.execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    yield request.getfixturevalue("postgres_database")()
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ their own, after commit, gathered to a few a second; LISTEN on another.
 from __future__ import annotations
 
 import json
+import selectors
+import socket
 import threading
 from collections.abc import Callable, Iterable
 
@@ -68,9 +70,13 @@ class PostgresNudges(Nudges):
         self._stop = threading.Event()
         self._guard = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._end: tuple[socket.socket, socket.socket] | None = None
+        """Where somebody listens: closing the second is seen at the first."""
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         unsubscribe = super().subscribe(listener)
+        with self._guard:
+            self._end = self._end or socket.socketpair()
         self._start("nudges-listen", self._listen)
         return unsubscribe
 
@@ -83,8 +89,12 @@ class PostgresNudges(Nudges):
     def close(self) -> None:
         self._stop.set()
         self._wake.set()
+        if self._end is not None:
+            self._end[1].close()
         for thread in self._threads:
             thread.join(timeout=5)
+        if self._end is not None:
+            self._end[0].close()
         super().close()
 
     def _start(self, name: str, run: Callable[[], None]) -> None:
@@ -116,12 +126,21 @@ class PostgresNudges(Nudges):
                 with psycopg.connect(self._conninfo, autocommit=True) as conn:
                     conn.execute(f"LISTEN {_CHANNEL}")
                     super().publish({EVERYTHING})  # whatever was said while we were away
-                    while not self._stop.is_set():
-                        for notify in conn.notifies(timeout=0.5):
-                            super().publish(json.loads(notify.payload))
+                    self._listen_on(conn)
             except psycopg.Error as error:
                 log.warning("nudges-listen-away", error=str(error))
                 self._stop.wait(1.0)
+
+    def _listen_on(self, conn: psycopg.Connection) -> None:
+        """Until `close`, or psycopg.Error."""
+        assert self._end is not None, "whoever subscribes makes it"
+        with selectors.DefaultSelector() as selector:
+            selector.register(conn, selectors.EVENT_READ)
+            selector.register(self._end[0], selectors.EVENT_READ)
+            while not self._stop.is_set():
+                for notify in conn.notifies(timeout=0):
+                    super().publish(json.loads(notify.payload))
+                selector.select()
 
 
 def _payload(topics: set[str]) -> str:
