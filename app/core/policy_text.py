@@ -71,7 +71,7 @@ def _seconds(name: str, text: str) -> float:
 def _amount(name: str, text: str) -> dict[str, Any]:
     found = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,4})?) ?%", text, re.A)
     if found is not None:
-        return {"share": float(found[1]) / 100}
+        return {"share": round(float(found[1]) / 100, 8)}  # 0.07 % is 0.0007, not a hair more
     return {"count": _count(name, text, "a number of nodes such as 3, or a share such as 10%")}
 
 
@@ -88,7 +88,7 @@ def _flag(name: str, text: str) -> bool:
 
 
 def _octets(name: str, text: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,12}) ?([A-Za-z]*)", text, re.A)
+    found = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", text, re.A)
     if found is None or found[2].upper() not in _UNITS_B:
         raise Invalid(name, f"“{text}” is no number of bytes a second such as 500000, 800 KiB or 10 MiB.")
     return int(found[1]) * _UNITS_B[found[2].upper()]
