@@ -59,7 +59,7 @@ def demo(nodes: int) -> None:
 
 
 def _mount() -> None:
-    from app.commands import channels, doctor, groups, images, join_tokens, login, policy, server_keys
+    from app.commands import channels, doctor, groups, images, join_tokens, login, policy, server_keys, sim
 
     cli.add_command(images.image)
     cli.add_command(channels.channel)
@@ -71,6 +71,7 @@ def _mount() -> None:
     cli.add_command(groups.freeze)
     cli.add_command(groups.thaw)
     cli.add_command(doctor.doctor)
+    cli.add_command(sim.sim)
 
 
 def main() -> None:

@@ -52,8 +52,8 @@ FIRST_CHECK_S = 0.5
 
 class SimNode:
     """Fields to read: body, state (of the phase machine), health, alive (its agent), linked (it believes to be
-    connected), next_at (when something happens by itself). `fuse`: after so many inputs the agent is killed between
-    the write of its state and what follows from it."""
+    connected), cut_off (its last connection ended without a word), next_at (when something happens by itself).
+    `fuse`: after so many inputs the agent is killed between the write of its state and what follows from it."""
 
     __slots__ = (
         "_agent_at",
@@ -65,6 +65,7 @@ class SimNode:
         "_voice",
         "alive",
         "body",
+        "cut_off",
         "fuse",
         "health",
         "linked",
@@ -77,7 +78,7 @@ class SimNode:
         self.body = Body(self, spec, replicas, watch, start)
         self.state = State()
         self.health: Health = GOOD
-        self.alive = self.linked = False
+        self.alive = self.linked = self.cut_off = False
         self.fuse: int | None = None
         self._labour = Labour()
         self._voice = Voice(spec.troubles.claim)
@@ -140,7 +141,7 @@ class SimNode:
             case Welcome(conflict=conflict):
                 if not self.linked:
                     self._voice.begin()
-                self.linked = True
+                self.linked, self.cut_off = True, False
                 self._give(Welcomed(conflict=conflict), show=True)
             case Desired():
                 self._give(Instructed(desired=message))
@@ -162,6 +163,7 @@ class SimNode:
         """At once, whatever it does; it comes back after `for_s` and a boot."""
         self.advance(now)
         self.body.tell(Deed.POWER_LOST, "")
+        self.cut_off = True
         self._end_agent()
         self.body.go_down(MachineCause.POWER_CUT, for_s, Cause.MACHINE)
         self._plan()
@@ -222,7 +224,7 @@ class SimNode:
 
     def _lose_link(self) -> None:
         if self.linked:
-            self.linked = False
+            self.linked, self.cut_off = False, True
             self._voice.end()
             self._give(LinkLost())
 

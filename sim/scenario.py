@@ -216,6 +216,11 @@ def parse_scenario(content: str, name: str = "scenario") -> Scenario:
         raise ScenarioError(f"{name}: {problem}") from problem
     except msgspec.ValidationError as problem:
         raise ScenarioError(f"{name}: {problem}".replace("`$.", "`")) from problem
+    return checked(scenario, name)
+
+
+def checked(scenario: Scenario, name: str = "scenario") -> Scenario:
+    """The same, when its parts fit together; ScenarioError."""
     wrong = _wrong(scenario)
     if wrong:
         raise ScenarioError(f"{name}: {wrong}")

@@ -77,6 +77,10 @@ class SimFleet:
         node.cut_power(now, for_s)
         self._plan(node.spec.number - 1)
 
+    def chance(self) -> float:
+        """A random share for whatever runs the fleet."""
+        return self._dice.chance()
+
     def _plan(self, number: int) -> None:
         self._touched.add(number)
         heapq.heappush(self._heap, (self.nodes[number].next_at, number))

@@ -32,6 +32,9 @@ class Ledger:
     def node(self, node_id: str) -> Row:
         return self._all(select(nodes).where(nodes.c.id == node_id))[0]
 
+    def nodes(self) -> list[Row]:
+        return self._all(select(nodes))
+
     def images(self) -> list[Row]:
         return self._all(select(images))
 
