@@ -90,10 +90,10 @@ class Memory:
 
 
 def leads_back(state: State) -> bool:
-    """Whether what is to be done now makes the confirmed slot the next boot.
+    """Whether what is to be done now makes the confirmed slot the next boot, or lets services come back.
 
     Going back unreached is not among them: without a note of it the version would be called bad.
     """
     if state.step is Step.ROLLING_BACK:
         return state.retreat is not None and state.retreat.result is not Result.UNREACHABLE
-    return bool(state.work) and state.work[0].kind is WorkKind.DISARM
+    return bool(state.work) and state.work[0].kind in (WorkKind.DISARM, WorkKind.UNDRAIN)

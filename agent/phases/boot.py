@@ -8,9 +8,11 @@ import msgspec
 
 from agent.evidence import Verdict
 from agent.phases.inputs import Started
-from agent.phases.leases import unarm
+from agent.phases.leases import call_off, unarm
 from agent.phases.model import (
+    UNREAD,
     Booted,
+    Drained,
     KeptWayBack,
     Remaining,
     Retreat,
@@ -48,6 +50,7 @@ def start(turn: Turn, given: Started) -> None:
         stop=Stop.RUNNING,
         linked=False,
         inhibitors=[],
+        serving=UNREAD,
         asking=None,
         ask_s=None,
         rounds=Rounds(last_s=turn.now_s, not_good_since_s=turn.now_s, asleep_s=turn.moment.asleep_s),
@@ -94,6 +97,8 @@ def _same_boot(turn: Turn) -> None:
         turn.set(trial=msgspec.structs.replace(state.trial, asked_round=-1, standing=None))
     if state.step in (Step.ARMING, Step.REBOOTING):
         _reboot_did_not_happen(turn)
+    elif state.step is Step.DRAINING:
+        call_off(turn, "the agent was restarted while draining")  # how far it came is not known
     elif state.step is Step.ROLLING_BACK:
         turn.drop_work()
         queue_way_back(turn)
@@ -105,8 +110,7 @@ def _reboot_did_not_happen(turn: Turn) -> None:
         return
     turn.drop_work()
     turn.set(step=Step.ARMING, armed=False, rebooted_s=None)
-    if not turn.state.witnesses:
-        turn.queue(WorkKind.PROBE)
+    turn.queue(WorkKind.PROBE)  # what runs here is not known any more either
 
 
 # --- a new boot ---------------------------------------------------------------------------------------------
@@ -127,10 +131,17 @@ def _forget_old_boot(turn: Turn) -> None:
         work=keep,
         way_back=way_back,
         lease=None,
+        relied=None,
+        drained=_not_yet_undrained(state.drained),
         returned=[],
         welcomed=False,
         stage_until_s=None,
     )
+
+
+def _not_yet_undrained(drained: Drained | None) -> Drained | None:
+    """An orchestrator remembers across reboots that a node is drained; the pause was one of the old clock."""
+    return msgspec.structs.replace(drained, again_s=None) if drained is not None else None
 
 
 def _first_boot(turn: Turn, given: Started) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from agent.phases import drains
 from agent.phases.boot import armed_slot, guard_next_boot
 from agent.phases.gates import begin_staging
 from agent.phases.inputs import (
@@ -14,6 +15,7 @@ from agent.phases.inputs import (
     Input,
     LinkLost,
     Noted,
+    Placed,
     SlotsSeen,
     Stopping,
     Ticked,
@@ -75,6 +77,10 @@ def slots_seen(turn: Turn, given: SlotsSeen) -> None:
 
 def inhibited(turn: Turn, given: Inhibited) -> None:
     turn.set(inhibitors=given.names)
+
+
+def placed(turn: Turn, given: Placed) -> None:
+    turn.set(serving=given.serving)
 
 
 def noted(turn: Turn, given: Noted) -> None:
@@ -186,6 +192,10 @@ def work_done(turn: Turn, given: WorkDone) -> None:
             turn.set(rebooted_s=turn.now_s)
         case WorkKind.PROBE:
             _probed(turn, given)
+        case WorkKind.DRAIN:
+            drains.drained(turn, given)
+        case WorkKind.UNDRAIN:
+            drains.undrained(turn, given)
     if turn.state.step not in (Step.ARMING, Step.REBOOTING):
         guard_next_boot(turn)
 
@@ -230,7 +240,10 @@ def _probed(turn: Turn, given: WorkDone) -> None:
 
 
 def failed(handler: Callable[[Turn, WorkFailed], None]) -> Callable[[Turn, WorkFailed], None]:
-    """A handler for the failure of the first work; witnesses that cannot be asked have not answered."""
+    """A handler for the failure of the first work.
+
+    Witnesses that cannot be asked have not answered; undraining that fails keeps nothing from going on.
+    """
 
     def work_failed(turn: Turn, given: WorkFailed) -> None:
         work = _answered(turn, given.id)
@@ -238,6 +251,8 @@ def failed(handler: Callable[[Turn, WorkFailed], None]) -> Callable[[Turn, WorkF
             return
         if work.kind is WorkKind.PROBE:
             work_done(turn, WorkDone(id=given.id, slots=turn.state.slots))
+        elif work.kind is WorkKind.UNDRAIN:
+            drains.undrain_failed(turn, given)
         else:
             handler(turn, given)
 

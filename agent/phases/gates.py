@@ -119,9 +119,26 @@ def _has_passive(turn: Turn) -> Finding:
     return None
 
 
+def _holds_named(turn: Turn) -> Finding:
+    """An image is withdrawn: only where it is staged there is anything to do."""
+    image, runs, other = turn.operation.image, booted(turn.state), passive(turn.state)
+    if image is None:
+        return None
+    if runs is not None and runs.digest == image.digest:
+        return Already(f"{worded(runs)} runs it: nothing was touched")
+    if other is None or other.digest != image.digest:
+        return Already(f"{image.version} is not in the passive slot: nothing was touched")
+    return None
+
+
 def _leads_back(turn: Turn) -> Finding:
-    """Into exactly what is named. Of a slot whose contents nobody knows only what was confirmed once is booted."""
+    """Into exactly what is named. Of a slot whose contents nobody knows only what was confirmed once is booted.
+
+    A slot that was marked bad is not, failed or withdrawn: it has to be written anew.
+    """
     image, slot = turn.operation.image, passive(turn.state)
+    if slot is not None and slot.good is False and image is not None and slot.digest == image.digest:
+        return Refusal("way-back-bad", f"{worded(slot)} was made unbootable: it has to be written anew")
     if _passive_is(slot, image):
         return _not_failed_here(turn) if image is not None else None
     holds = (slot.version or slot.digest or "nothing known") if slot else "nothing"
@@ -152,7 +169,7 @@ GATES: dict[OperationKind, tuple[Gate, ...]] = {
     ),
     OperationKind.ROLLBACK: (_not_running, _has_passive, _leads_back),
     OperationKind.REBOOT: (),
-    OperationKind.DISARM: (),
+    OperationKind.DISARM: (_holds_named,),
     OperationKind.RESCUE: (),
 }
 
@@ -208,12 +225,12 @@ def _disarm(turn: Turn) -> None:
     """Rule 2 keeps the way back: only a staged copy, or the image that is named, becomes unbootable."""
     turn.set(step=Step.ACTING)
     turn.queue(WorkKind.DISARM)
-    slot, image = passive(turn.state), turn.operation.image
+    slot = passive(turn.state)
     if slot is None:
         return
-    named = image is not None and slot.digest == image.digest
-    staged = image is None and slot.digest is not None and slot.digest == turn.state.staged
-    if named or staged or (image is None and not _is_way_back(turn.state)):
+    named = turn.operation.image is not None  # and the slot holds it: the gate has seen to that
+    staged = slot.digest is not None and slot.digest == turn.state.staged
+    if named or staged or not _is_way_back(turn.state):
         turn.queue(WorkKind.MARK_BAD, slot=slot.name)
 
 
@@ -278,7 +295,7 @@ def in_place(state: State) -> bool:
 
 def _passive_is(slot: Slot | None, image: Image | None) -> bool:
     """Whether the passive slot holds what a roll back names; without an image, a confirmed slot without a digest."""
-    if slot is None:
+    if slot is None or slot.good is False:
         return False
     if image is None:
         return slot.digest is None and slot.good is True

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from agent.evidence import Verdict
-from agent.phases.model import Work
+from agent.phases.model import Serving, Work
 from wire.messages import (
     Ack,
     BootCause,
+    Check,
     Desired,
     Health,
     LeaseGrant,
@@ -50,6 +51,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     checks_late_s: float = 120.0
     """Checks have their own limits; when no round ended for so long, they count as failed."""
     work_retry_s: float = 5.0
+    drain_backoff_s: float = 30.0
+    """Between two tries to drain or undrain: what stands in the way has to be mended by somebody first."""
+    drain_backoff_most_s: float = 900.0
 
 
 # --- inputs -------------------------------------------------------------------------------------------------
@@ -95,6 +99,8 @@ class WorkDone(msgspec.Struct, frozen=True, kw_only=True):
     witnesses: dict[str, bool] = {}
     standing: bool = False
     """Of a probe: whether the witnesses that were noted before the reboot still stand."""
+    check: Check | None = None
+    """Of draining and undraining: how it ended, with its output."""
 
 
 class WorkFailed(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +109,8 @@ class WorkFailed(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     transient: bool = False
     """Of staging: another try may help."""
+    check: Check | None = None
+    """Of draining and undraining: how it ended, with its output."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +127,12 @@ class Inhibited(msgspec.Struct, frozen=True, kw_only=True):
     """Who forbids a reboot at present; empty when nobody does."""
 
     names: list[str]
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs in containers here, or why that is not known."""
+
+    serving: Serving
 
 
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +165,7 @@ Input = (
     | Checked
     | SlotsSeen
     | Inhibited
+    | Placed
     | Noted
     | Ticked
     | Stopping

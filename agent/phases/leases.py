@@ -1,105 +1,44 @@
-"""From ready to the reboot: ask for a lease, arm under it, look at it again, reboot."""
+"""From a lease to the reboot: drain, arm, look at the lease again, reboot."""
 
 from __future__ import annotations
 
 import msgspec
 
 from agent.evidence import Expected
+from agent.phases import drains, guard
 from agent.phases.gates import in_place, slots_unclear
 from agent.phases.inputs import WorkFailed
-from agent.phases.model import Asking, Lease, Step, WorkKind, booted, lease_lives, passive
-from agent.phases.orders import give_way
+from agent.phases.model import Lease, Step, WorkKind, booted, lease_lives, passive
 from agent.phases.turn import Turn
 from agent.phases.words import asked
-from wire.messages import Hold, LeaseGrant, LeaseRequest, LeaseWait, OperationKind, Result
+from wire.messages import OperationKind, Result
 
 ARM_TRIES = 3
 """A tool that hangs for a moment is forgiven; one that refuses three times will refuse a fourth."""
-RETRY_LEAST_S, RETRY_MOST_S = 1.0, 3600.0
-ASKED_KEPT = 8
-"""Unanswered requests: answers that take longer than eight times `lease_answer_s` are answers to nobody."""
 LEASE_ENDED = "lease-ended"
 """Code of WorkFailed when the runner found the lease over directly before the work."""
 
 
-def ask(turn: Turn) -> None:
-    """READY: ask for a lease when nothing of ours forbids it; ask again when no answer came."""
-    state = turn.state
-    if state.work:
-        return
-    if state.pending is not None:
-        give_way(turn)
-        return
-    if slots_unclear(state) or not in_place(state):
-        turn.set(step=Step.HELD, hold=None, asking=None, ask_s=None)
-        return
-    if state.inhibitors:
-        text = "reboots are inhibited on the node: " + ", ".join(state.inhibitors)
-        turn.set(asking=None, hold=Hold(code="inhibited", text=text))
-        return
-    if state.hold is not None and state.hold.code == "inhibited":
-        turn.set(hold=None, ask_s=None)
-    if not state.linked:
-        turn.set(asking=None, ask_s=None)
-        return
-    _ask_when_due(turn)
+def settle_draining(turn: Turn) -> None:
+    """DRAINING: what forbids to go on ends it at once; when it is done, the slot is armed."""
+    obstacle = _obstacle(turn, "draining was over")
+    if obstacle or not in_place(turn.state):
+        call_off(turn, obstacle or "the slot does not hold any more what was staged")
+    elif not turn.state.work:
+        begin_arming(turn)
 
 
-def _ask_when_due(turn: Turn) -> None:
-    asking, due_s = turn.state.asking, turn.state.ask_s
-    if asking is not None and turn.now_s - asking.sent_s < turn.limits.lease_answer_s:
-        return
-    if asking is None and due_s is not None and turn.now_s < due_s:
-        return
-    # The state goes to disk before the request goes out, so the lease is counted from a moment before sending.
-    turn.set(asking=Asking(nonce=turn.moment.nonce, sent_s=turn.now_s, earlier=_unanswered(asking)), ask_s=None)
-    turn.say(LeaseRequest(operation_id=turn.operation.id, nonce=turn.moment.nonce))
+def drain_failed(turn: Turn, given: WorkFailed) -> None:
+    """DRAINING: the lease goes back; READY undrains, waits, and asks again."""
+    over = given.code == LEASE_ENDED
+    call_off(turn, "the lease ran out before draining" if over else f"draining failed: {given.text}")
+    if not over:
+        drains.note_failure(turn, given)
 
 
-def _unanswered(asking: Asking | None) -> dict[str, float]:
-    """What the next request remembers: without it a server that always answers late would never be heard."""
-    if asking is None:
-        return {}
-    return dict([*asking.earlier.items(), (asking.nonce, asking.sent_s)][1 - ASKED_KEPT :])
-
-
-def wait_for_lease(turn: Turn, given: LeaseWait) -> None:
-    """Not now: show why, ask again later; an answer to an earlier request leaves the present one out."""
-    asking = turn.state.asking
-    if asking is None or asking.sent_with(given.nonce) is None:
-        return
-    if given.nonce != asking.nonce:
-        turn.set(hold=given.hold)
-        return
-    retry_s = min(max(given.retry_s, RETRY_LEAST_S), RETRY_MOST_S)
-    turn.set(asking=None, ask_s=turn.now_s + retry_s, hold=given.hold)
-
-
-def take_lease(turn: Turn, given: LeaseGrant) -> None:
-    """READY: a grant that has not run out leads to arming. It counts from sending the request that it answers."""
-    asking = turn.state.asking
-    if given.operation_id != turn.operation.id or asking is None:
-        return_stray(turn, given)
-        return
-    sent_s = asking.sent_with(given.nonce)
-    late = given.nonce != asking.nonce and (sent_s is None or sent_s + given.duration_s <= turn.now_s)
-    if sent_s is None or late:
-        # An answer to a request that was given up, or too late. The present one may be answered with the same
-        # lease, so giving this one back could take away what is on its way.
-        return
-    until_s = sent_s + given.duration_s
-    turn.set(asking=None)
-    if until_s <= turn.now_s or not in_place(turn.state) or turn.state.work:
-        return_stray(turn, given)
-        return
-    lease = Lease(id=given.lease_id, operation_id=given.operation_id, until_s=until_s, boot_id=turn.state.boot_id)
-    _begin_arming(turn, lease)
-
-
-def _begin_arming(turn: Turn, lease: Lease) -> None:
+def begin_arming(turn: Turn) -> None:
+    """The lease is in hand: note what the next boot must show, and who answers before it."""
     operation = turn.operation
-    # The server may renew a lease whose return it never got: from now on it is in use.
-    turn.set(returned=[entry for entry in turn.state.returned if entry.message.lease_id != lease.id])
     same_slot = operation.kind is OperationKind.REBOOT
     slot = booted(turn.state) if same_slot else passive(turn.state)
     assert slot is not None, "the gates ask for the slot"
@@ -116,7 +55,6 @@ def _begin_arming(turn: Turn, lease: Lease) -> None:
     turn.set(
         step=Step.ARMING,
         hold=None,
-        lease=lease,
         expected=expected,
         armed=False,
         witnesses={},
@@ -126,47 +64,32 @@ def _begin_arming(turn: Turn, lease: Lease) -> None:
     turn.queue(WorkKind.PROBE)
 
 
-def return_stray(turn: Turn, given: LeaseGrant) -> None:
-    """A lease that nothing waits for goes back, unless it is a repetition of the one in hand or of the one used."""
-    held = turn.state.lease
-    if (held is not None and held.id == given.lease_id) or _rebooted_under(turn, given):
-        return
-    stray = Lease(
-        id=given.lease_id,
-        operation_id=given.operation_id,
-        until_s=turn.now_s + given.duration_s,
-        boot_id=turn.state.boot_id,
-    )
-    turn.give_back(stray, "not wanted any more")
-
-
-def _rebooted_under(turn: Turn, given: LeaseGrant) -> bool:
-    """The gateway says again what brought this boot about: giving that back would say that nothing was started."""
-    expected = turn.state.expected
-    if expected is None or expected.operation_id != given.operation_id:
-        return False
-    return expected.old_boot_id != turn.state.boot_id
-
-
 def arm(turn: Turn) -> None:
     """ARMING: the witnesses are noted, then the slot is armed, then the lease is looked at once more."""
     state = turn.state
-    alive = lease_lives(state, turn.now_s)
     if state.work:
+        alive = lease_lives(state, turn.now_s)
         if not alive and (state.retry_s is not None or state.work[0].kind is WorkKind.PROBE):
             unarm(turn, "the lease ran out before arming")
         return
-    if not alive:
-        unarm(turn, "the lease ran out before the reboot")
-    elif state.inhibitors:
-        unarm(turn, "reboots are inhibited on the node: " + ", ".join(state.inhibitors))
-    elif unclear := slots_unclear(state):
-        unarm(turn, unclear)
+    if obstacle := _obstacle(turn, "the reboot"):
+        unarm(turn, obstacle)
     elif not state.armed:
         _queue_arm(turn)
     else:
         turn.set(step=Step.REBOOTING, rebooted_s=None)
         turn.queue(WorkKind.REBOOT, not_after_s=_lease(turn).until_s)
+
+
+def _obstacle(turn: Turn, what: str) -> str:
+    """Why nothing may go on under the lease in hand; empty when it may."""
+    state = turn.state
+    if not lease_lives(state, turn.now_s):
+        return f"the lease ran out before {what}"
+    if state.inhibitors:
+        return "reboots are inhibited on the node: " + ", ".join(state.inhibitors)
+    objection = guard.objection(state)
+    return slots_unclear(state) or (objection.text if objection is not None else "")
 
 
 def _queue_arm(turn: Turn) -> None:
@@ -194,10 +117,16 @@ def unarm(turn: Turn, reason: str) -> None:
     """Nothing was rebooted: the booted slot is next boot again, the lease goes back, ready as before."""
     if turn.state.armed:
         turn.event("disarmed", f"Called off the {asked(turn.state)}: {reason}")
+    call_off(turn, reason)
+    turn.queue(WorkKind.DISARM)
+
+
+def call_off(turn: Turn, reason: str) -> None:
+    """Nothing was armed: the lease goes back, ready as before. What was drained is undrained there."""
+    objection = guard.objection(turn.state)
     turn.return_lease(reason)
     turn.drop_work()
-    turn.set(step=Step.READY, expected=None, armed=False, rebooted_s=None, asking=None, ask_s=None)
-    turn.queue(WorkKind.DISARM)
+    turn.set(step=Step.READY, hold=objection, expected=None, armed=False, rebooted_s=None, asking=None, ask_s=None)
 
 
 def arm_failed(turn: Turn, given: WorkFailed) -> None:

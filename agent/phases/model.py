@@ -38,6 +38,8 @@ class Step(StrEnum):
     """Between two tries of a download."""
     READY = "ready"
     """Everything is in place; waits for inhibitors and for a lease."""
+    DRAINING = "draining"
+    """A lease is in hand; the node's own executable moves services away."""
     ARMING = "arming"
     """A lease is in hand and the expected identity is on disk."""
     REBOOTING = "rebooting"
@@ -48,12 +50,8 @@ class Step(StrEnum):
     """Marks slots, for an operation that needs no reboot."""
 
 
-BEFORE_ARMING = frozenset({Step.HELD, Step.STAGING, Step.RETRYING, Step.READY})
-"""Steps in which another operation or a cancel ends the current one at once."""
-
-
 class WorkKind(StrEnum):
-    """What the driver (or the witnesses) can be asked to do; done one after the other."""
+    """What the driver, the witnesses and the node's drain.d can be asked to do; done one after the other."""
 
     STAGE = "stage"
     ARM = "arm"
@@ -62,7 +60,9 @@ class WorkKind(StrEnum):
     MARK_BAD = "mark-bad"
     REBOOT = "reboot"
     PROBE = "probe"
-    """Ask the witnesses."""
+    """Ask the witnesses, and read the container engines anew."""
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,6 +79,14 @@ class Work(Kept, frozen=True, kw_only=True):
     not_after_s: float | None = None
     """Boot clock: the work must not begin later (a lease's end)."""
     tries: int = 0
+    mirrors: list[str] = []
+    """Of staging: where to fetch before the image's own address."""
+    bandwidth_bytes_s: int = 0
+    """Of staging; 0: no cap."""
+    script: str = ""
+    """Of draining and undraining: name of a file in drain.d."""
+    limit_s: float = 0.0
+    """Of draining and undraining: how long it may take."""
 
 
 class Remaining(Kept, frozen=True, kw_only=True):
@@ -111,6 +119,32 @@ class Asking(Kept, frozen=True, kw_only=True):
     def sent_with(self, nonce: str) -> float | None:
         """When the request with this nonce was sent; None: it is none of these."""
         return self.sent_s if nonce == self.nonce else self.earlier.get(nonce)
+
+
+class Serving(Kept, frozen=True, kw_only=True):
+    """What a reboot would take down: the part of a placement that admission counts."""
+
+    known: bool = False
+    reason: str = ""
+    """Why it is not known."""
+    replicas: dict[str, int] = {}
+    """Service, as `agent.placement` names it -> healthy running replicas here; per-node services are left out."""
+
+
+UNREAD = Serving(reason="containers have not been read yet")
+
+
+class Drained(Kept, frozen=True, kw_only=True):
+    """Draining has begun and was not undone: on disk before it begins, forgotten when undraining succeeded."""
+
+    script: str
+    limit_s: float
+    operation_id: str
+    failed: int = 0
+    """Tries to undrain that failed."""
+    error: str = ""
+    again_s: float | None = None
+    """Boot clock: when undraining is tried again."""
 
 
 class Returned(Kept, frozen=True, kw_only=True):
@@ -246,6 +280,11 @@ class State(Kept, frozen=True, kw_only=True):
     asking: Asking | None = None
     ask_s: float | None = None
     """When to ask for a lease again."""
+    relied: Serving | None = None
+    """The least that requests without an answer have told the server: a grant may rest on any of them."""
+    drained: Drained | None = None
+    drain_tries: int = 0
+    """Of the operation, as far as they failed."""
     returned: list[Returned] = []
     witnesses: dict[str, bool] = {}
     rebooted_s: float | None = None
@@ -264,12 +303,14 @@ class State(Kept, frozen=True, kw_only=True):
     welcomed: bool = False
     """The gateway has welcomed this node since this boot."""
     inhibitors: list[str] = []
+    serving: Serving = UNREAD
+    """What runs here now."""
     rounds: Rounds = Rounds()
 
 
 def durable(state: State) -> State:
     """What goes to disk: without what every start of the agent sees anew."""
-    return msgspec.structs.replace(state, linked=False, inhibitors=[], rounds=Rounds())
+    return msgspec.structs.replace(state, linked=False, inhibitors=[], serving=UNREAD, rounds=Rounds())
 
 
 def forget_server(state: State) -> State:
@@ -285,6 +326,7 @@ def forget_server(state: State) -> State:
         slots=state.slots,
         way_back=state.way_back,
         failed=state.failed,
+        drained=state.drained,
         next_work=state.next_work,
         next_seq=state.next_seq,
     )

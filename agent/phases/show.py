@@ -16,6 +16,7 @@ PHASES = {
     Step.STAGING: Phase.STAGING,
     Step.RETRYING: Phase.STAGING,
     Step.READY: Phase.STAGED,
+    Step.DRAINING: Phase.DRAINING,
     Step.ARMING: Phase.REBOOTING,
     Step.REBOOTING: Phase.REBOOTING,
     Step.CONFIRMING: Phase.CONFIRMING,
@@ -69,6 +70,8 @@ def holds(state: State, boot_s: float) -> list[Hold]:
         found.append(Hold(code="download", text=f"{state.work_error}; tried again in {again}"))
     elif state.work and state.work_error:
         found.append(Hold(code="driver", text=state.work_error))
+    if state.drained is not None and state.drained.error:
+        found.append(Hold(code="undrain-failed", text=f"the node is still drained: {state.drained.error}"))
     facts = state.booted
     if facts is not None and facts.stuck:
         text = f"slot {facts.slot} could neither be confirmed nor left: a person has to look"

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from agent.phases import boot, facts, gates, leases, orders, trial
+from agent.phases import asking, boot, drains, facts, gates, leases, orders, trial
 from agent.phases.inputs import (
     Abandon,
     Checked,
@@ -26,6 +26,7 @@ from agent.phases.inputs import (
     LinkLost,
     Moment,
     Noted,
+    Placed,
     SlotsSeen,
     Started,
     Stopping,
@@ -74,11 +75,13 @@ def _idle(turn: Turn) -> None:
     orders.take_pending(turn)
     if turn.state.step is Step.IDLE:
         trial.confirm_unasked(turn)
+        drains.unwind(turn)
 
 
 def _held(turn: Turn) -> None:
     trial.confirm_unasked(turn)
-    gates.weigh(turn)
+    if not drains.unwind(turn):
+        gates.weigh(turn)
 
 
 def _acting(turn: Turn) -> None:
@@ -94,13 +97,14 @@ NOTED: dict[type[Any], Move | None] = {
     SlotsSeen: _move(facts.slots_seen),
     Inhibited: _move(facts.inhibited),
     Noted: _move(facts.noted),
+    Placed: _move(facts.placed),
     Ticked: _move(facts.ticked),
     Stopping: _move(facts.stopping),
     WorkDone: _move(facts.work_done),
 }
 """Columns that only record; the same in every row."""
 
-STRAY = _move(leases.return_stray)
+STRAY = _move(asking.return_stray)
 AGAIN = _move(facts.failed(leases.try_again))
 
 TABLE: dict[Step, dict[type[Any], Move | None]] = {
@@ -144,10 +148,19 @@ TABLE: dict[Step, dict[type[Any], Move | None]] = {
     | {
         Started: _move(boot.start, Step.HELD),
         Instructed: _move(orders.supersede, Step.IDLE, Step.HELD),
-        LeaseGrant: _move(leases.take_lease, Step.ARMING),
-        LeaseWait: _move(leases.wait_for_lease),
+        LeaseGrant: _move(asking.take_lease, Step.DRAINING, Step.ARMING),
+        LeaseWait: _move(asking.wait_for_lease),
         WorkFailed: AGAIN,
-        Settle: _settle(leases.ask, Step.HELD, Step.IDLE),
+        Settle: _settle(asking.ask, Step.HELD, Step.IDLE),
+    },
+    Step.DRAINING: NOTED
+    | {
+        Started: _move(boot.start, Step.READY, Step.HELD),
+        Instructed: _move(orders.supersede, Step.IDLE, Step.HELD),
+        LeaseGrant: STRAY,
+        LeaseWait: None,
+        WorkFailed: _move(facts.failed(leases.drain_failed), Step.READY),
+        Settle: _settle(leases.settle_draining, Step.READY, Step.ARMING),
     },
     Step.ARMING: NOTED
     | {

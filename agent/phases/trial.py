@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from agent.phases import drains
 from agent.phases.gates import failed_here, slots_unclear
 from agent.phases.model import KeptWayBack, Remaining, Retreat, Step, Trial, WorkKind, booted, is_good, passive
 from agent.phases.orders import give_way, rescue_waits, take_pending_at_once
@@ -23,6 +24,12 @@ FLAPPING_ROUNDS = 3
 def confirm(turn: Turn) -> None:
     """CONFIRMING: good checks and a welcome, or a person, confirm; the deadline or lost witnesses send back."""
     state, rescued = turn.state, rescue_waits(turn.state)
+    if unclear := slots_unclear(state):
+        # Neither confirmed nor left: it is not known what.
+        turn.set(hold=Hold(code="slots-unclear", text=unclear))
+        return
+    if state.hold is not None and state.hold.code == "slots-unclear":
+        turn.set(hold=None)
     if state.work:
         # A mark that the tool cannot make does not keep an unhealthy slot.
         if state.retry_s is not None and not rescued and _bad_at_deadline(turn):
@@ -159,7 +166,8 @@ def soak(turn: Turn) -> None:
     """SOAKING: unhealthy rounds end it, the soak time and a good round end it well."""
     rounds = turn.state.rounds
     over = turn.now_s >= _trial(turn).until_s
-    if turn.state.work:
+    drains.unwind(turn)
+    if any(work.kind is not WorkKind.UNDRAIN for work in turn.state.work):
         return
     if rounds.unhealthy_in_a_row >= UNHEALTHY_ROUNDS or rounds.recent_unhealthy.bit_count() >= FLAPPING_ROUNDS:
         _end_unhealthy(turn)

@@ -85,9 +85,22 @@ class Turn:
         slot: str = "",
         image: Image | None = None,
         not_after_s: float | None = None,
+        script: str = "",
+        limit_s: float = 0.0,
     ) -> None:
-        """Add work behind what is there."""
-        work = Work(id=self.state.next_work, kind=kind, slot=slot, image=image, not_after_s=not_after_s)
+        """Add work behind what is there; staging fetches as the operation says."""
+        operation = self.state.operation if kind is WorkKind.STAGE else None
+        work = Work(
+            id=self.state.next_work,
+            kind=kind,
+            slot=slot,
+            image=image,
+            not_after_s=not_after_s,
+            mirrors=operation.mirrors if operation else [],
+            bandwidth_bytes_s=operation.bandwidth_bytes_s if operation else 0,
+            script=script,
+            limit_s=limit_s,
+        )
         self.set(work=[*self.state.work, work], next_work=work.id + 1)
 
     def drop_work(self) -> None:
@@ -149,7 +162,7 @@ class Turn:
         """Give the lease in hand back, if there is one."""
         lease = self.state.lease
         if lease is not None:
-            self.set(lease=None)
+            self.set(lease=None, relied=None)
             self.give_back(lease, reason)
 
     def give_back(self, lease: Lease, reason: str) -> None:
@@ -200,6 +213,8 @@ class Turn:
             lease=None,
             asking=None,
             ask_s=None,
+            relied=None,
+            drain_tries=0,
             witnesses={},
             rebooted_s=None,
             trial=None,

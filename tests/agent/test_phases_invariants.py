@@ -11,13 +11,19 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.phases.inputs import Inhibited, Instructed, SlotsSeen, WorkFailed
-from agent.phases.model import State, Step, WorkKind
+from agent.phases.model import Serving, State, Step, WorkKind
 from agent.phases.show import activity
 from tests.agent.wanted import operation
 from tests.agent.world import World
 from wire.messages import Ack, BootCause, Desired, HealthState, Hold, LeaseGrant, LeaseWait, OperationKind, Order
 
 VERSIONS = st.sampled_from(["1", "2", "3"])
+SERVINGS = [
+    Serving(known=True),
+    Serving(known=True, replicas={"shop/web": 1}),
+    Serving(known=True, replicas={"shop/web": 2, "shop/db": 1}),
+    Serving(reason="the engine hangs"),
+]
 FAILURES = st.builds(
     WorkFailed,
     id=st.just(0),
@@ -41,14 +47,53 @@ class Node(RuleBasedStateMachine):
         version=VERSIONS,
         again=st.integers(0, 5),
         override=st.booleans(),
+        drain=st.sampled_from(["", "move", "other"]),
+        drain_s=st.sampled_from([0.0, 20.0, 300.0]),
     )
     def instruct(
-        self, generation: int, epoch: int, kind: OperationKind, version: str, again: int, override: bool
+        self,
+        generation: int,
+        epoch: int,
+        kind: OperationKind,
+        version: str,
+        again: int,
+        override: bool,
+        drain: str,
+        drain_s: float,
     ) -> None:
         self.names += 1
         name = f"op{self.names - again if again < self.names else self.names}"
-        wanted = operation(name, kind, version, override_failed=override)
+        wanted = operation(name, kind, version, override_failed=override, drain=drain, drain_s=drain_s)
         self.world.desire(generation + self.names, wanted, epoch=epoch)
+
+    @rule(
+        count=st.integers(5, 40),
+        kind=st.sampled_from([OperationKind.ACTIVATE, OperationKind.ROLLBACK, OperationKind.REBOOT]),
+        drain=st.sampled_from(["", "move"]),
+    )
+    def onwards(self, count: int, kind: OperationKind, drain: str) -> None:
+        """So many steps of a life without accidents: random orders are mostly refused, and lead nowhere."""
+        world = self.world
+        for _ in range(count):
+            if world.todo:
+                world.one()
+            elif world.state.operation is None and world.state.pending is None:
+                self._order_anew(kind, drain)
+            elif not world.linked:
+                world.welcome()
+            elif world.state.asking is not None:
+                world.grant()
+            else:
+                world.wait(20)
+                world.check()
+
+    def _order_anew(self, kind: OperationKind, drain: str) -> None:
+        self.names += 1
+        newest, other = self.world.state.newest or Order(1, 0), self.world.slots[self.world.other]
+        version = other.version if kind is OperationKind.ROLLBACK else str(self.names)
+        name = f"new{self.names}"
+        wanted = operation(name, kind, version or "2", drain=drain, drain_s=20.0, override_failed=True)
+        self.world.desire(newest.generation + 1, wanted, epoch=newest.epoch)
 
     @rule(generation=st.integers(0, 30))
     def cancel(self, generation: int) -> None:
@@ -136,6 +181,10 @@ class Node(RuleBasedStateMachine):
         assert state.asking is not None and state.operation is not None
         hold = Hold(code="group-budget", text="later")
         self.world.give(LeaseWait(operation_id=state.operation.id, nonce=state.asking.nonce, hold=hold, retry_s=30.0))
+
+    @rule(serving=st.sampled_from(SERVINGS))
+    def containers(self, serving: Serving) -> None:
+        self.world.place(serving)
 
     @rule(names=st.sampled_from([[], ["backup"]]))
     def inhibit(self, names: list[str]) -> None:

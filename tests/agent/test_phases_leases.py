@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agent.phases.asking import ASKED_KEPT
 from agent.phases.inputs import Inhibited, WorkFailed
-from agent.phases.leases import ASKED_KEPT
 from agent.phases.model import Step, WorkKind
 from tests.agent.stories import booted_new, codes, ready
 from tests.agent.wanted import operation

@@ -17,6 +17,7 @@ from agent.phases.inputs import (
     LinkLost,
     Moment,
     Noted,
+    Placed,
     SlotsSeen,
     Started,
     Stopping,
@@ -25,7 +26,7 @@ from agent.phases.inputs import (
     WorkDone,
     WorkFailed,
 )
-from agent.phases.model import Asking, Booted, Lease, Retreat, State, Step, Trial, Work, WorkKind
+from agent.phases.model import Asking, Booted, Drained, Lease, Retreat, Serving, State, Step, Trial, Work, WorkKind
 from agent.phases.table import TABLE, Settle, UnlawfulMove, diagram, step
 from tests.agent.wanted import digest, health, operation
 from wire.messages import (
@@ -53,6 +54,7 @@ SWITCHED = [
 AFTER = frozenset({Step.CONFIRMING, Step.SOAKING, Step.ROLLING_BACK})
 WORK = {
     Step.STAGING: Work(id=7, kind=WorkKind.STAGE, image=operation("x").image),
+    Step.DRAINING: Work(id=7, kind=WorkKind.DRAIN, script="move", limit_s=50.0, not_after_s=185.0),
     Step.ARMING: Work(id=7, kind=WorkKind.ARM, slot="b", not_after_s=200.0),
     Step.REBOOTING: Work(id=7, kind=WorkKind.REBOOT, not_after_s=200.0),
     Step.CONFIRMING: Work(id=7, kind=WorkKind.MARK_GOOD),
@@ -84,7 +86,12 @@ def sample(at: Step) -> State:
         next_work=8,
         retry_s=150.0 if at is Step.RETRYING else None,
         expected=expected if armed else None,
-        lease=Lease(id="l", operation_id="x", until_s=200.0, boot_id="boot-1") if at in WORK and armed else None,
+        lease=Lease(id="l", operation_id="x", until_s=200.0, boot_id="boot-1")
+        if at is Step.DRAINING or (at in WORK and armed)
+        else None,
+        drained=Drained(script="move", limit_s=50.0, operation_id="x") if at is Step.DRAINING else None,
+        relied=Serving(known=True) if at in (Step.READY, Step.DRAINING, Step.ARMING, Step.REBOOTING) else None,
+        serving=Serving(known=True),
         asking=Asking(nonce="asked", sent_s=99.0) if at is Step.READY else None,
         trial=Trial(until_s=500.0) if after else None,
         retreat=Retreat(
@@ -127,6 +134,8 @@ def inputs(state: State) -> list[Input]:
         Checked(health=health(HealthState.UNHEALTHY)),
         SlotsSeen(slots=state.slots),
         Inhibited(names=["me"]),
+        Placed(serving=Serving(known=True, replicas={"shop/web": 1})),
+        Placed(serving=Serving(reason="the engine hangs")),
         Noted(kind="server-key-changed", text="…"),
         Ticked(),
         Stopping(orderly=True),

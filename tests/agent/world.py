@@ -22,6 +22,7 @@ from agent.phases.inputs import (
     Limits,
     LinkLost,
     Moment,
+    Placed,
     Send,
     Started,
     Stopping,
@@ -30,7 +31,8 @@ from agent.phases.inputs import (
     WorkDone,
     WorkFailed,
 )
-from agent.phases.model import State, Step, Work, WorkKind, durable
+from agent.phases.leases import LEASE_ENDED
+from agent.phases.model import Serving, State, Step, Work, WorkKind, durable
 from agent.phases.table import step
 from tests.agent.wanted import digest, health
 from wire.messages import (
@@ -51,6 +53,8 @@ from wire.messages import (
 TRIES = 3
 TABLE = EvidenceTable(EVIDENCE, tries=TRIES)
 LEASE_S = 120.0
+UNDRAINS = frozenset({Step.IDLE, Step.HELD, Step.READY, Step.SOAKING})
+"""Steps from which no reboot follows by itself, and in which no other work waits."""
 
 
 @dataclass
@@ -94,6 +98,14 @@ class World:
     rebooting: bool = False
     cause: BootCause = BootCause.UNKNOWN
     linked: bool = False
+    serving: Serving = field(default_factory=lambda: Serving(known=True))
+    """What runs here, as the engine would say it."""
+    asked_with: dict[str, Serving] = field(default_factory=dict)
+    """Nonce of a request -> what the server had been told before it."""
+    granted_for: Serving | None = None
+    """What the server knew when it granted the newest lease."""
+    drained_by: str = ""
+    """The executable whose draining was begun and not undone."""
     answer_lost: bool = False
     """The next work is done and the agent is killed before it hears of it."""
 
@@ -114,6 +126,8 @@ class World:
         for item in after.outbox:
             known = self.items.setdefault(item.seq, item)
             assert known == item, "an item of the outbox changed"
+        for command in commands:
+            self._check_command(command)
         self.todo.extend(commands)
 
     def start(self) -> None:
@@ -134,6 +148,7 @@ class World:
                 verdict=verdict,
             )
         )
+        self.place()
 
     def desire(self, generation: int, wanted: Operation | None, *, epoch: int = 1, **more: object) -> None:
         self.give(
@@ -156,6 +171,13 @@ class World:
         self.wall += seconds
         self.give(Ticked())
 
+    def place(self, serving: Serving | None = None, **replicas: int) -> None:
+        """The agent reads what runs here: `serving`, or so many replicas of each service; without any, as it was."""
+        if serving is not None or replicas:
+            self.serving = serving or Serving(known=True, replicas=replicas)
+        if self.serving != self.state.serving:
+            self.give(Placed(serving=self.serving))
+
     def sleep(self, seconds: float) -> None:
         """The machine is suspended and wakes up."""
         self.asleep_s += seconds
@@ -174,6 +196,7 @@ class World:
         nonce = next(iter(sent)) if late else asking.nonce
         lease_id = f"lease-{nonce}"
         self.grants[lease_id] = sent[nonce] + duration_s
+        self.granted_for = self.asked_with.get(nonce)
         self.give(
             LeaseGrant(
                 lease_id=lease_id,
@@ -209,6 +232,10 @@ class World:
                 self.sent.append(message)
 
     def _do(self, work: Work) -> None:
+        if work.not_after_s is not None and self.boot_s >= work.not_after_s:
+            return self.give(WorkFailed(id=work.id, code=LEASE_ENDED, text="the lease has run out"))
+        if work.kind is WorkKind.DRAIN:
+            self._begin_drain(work)
         if self.failures.get(work.kind):
             self.give(msgspec.structs.replace(self.failures[work.kind].pop(0), id=work.id))
             return None
@@ -232,13 +259,27 @@ class World:
                 self.rebooting = True
                 return self.reboot()
             case WorkKind.PROBE:
+                self.place()
+            case WorkKind.DRAIN:
                 pass
+            case WorkKind.UNDRAIN:
+                assert self.drained_by in ("", work.script), "undrained by another executable"
+                self.drained_by = ""
         if self.answer_lost:
             self.answer_lost = False
             return self.crash()
         witnesses = {"route": self.standing}
         self.give(WorkDone(id=work.id, slots=self.shown(), witnesses=witnesses, standing=self.standing))
         return None
+
+    def _begin_drain(self, work: Work) -> None:
+        """Also a draining that fails, or is stopped, may have moved something away."""
+        assert any(until > self.boot_s for until in self.grants.values()), "drained without a live lease"
+        assert self.disk_state.drained is not None, "drained before that was on disk"
+        assert self.drained_by in ("", work.script), "drained twice, by different executables"
+        assert work.limit_s > 0, "no time to drain"
+        assert self.boot_s + work.limit_s < max(self.grants.values()), "draining may outlast the lease"
+        self.drained_by = work.script
 
     def _park(self, name: str) -> None:
         if self.slots[name].good is None:
@@ -268,6 +309,22 @@ class World:
     def _check_reboot(self) -> None:
         if self.state.step is not Step.ROLLING_BACK:
             assert any(until > self.boot_s for until in self.grants.values()), "rebooted without a live lease"
+
+    def _check_command(self, command: Command) -> None:
+        """What is begun without waiting for anything else: what came to run here after that is too late."""
+        match command:
+            case Send(message=LeaseRequest(nonce=nonce)):
+                self.asked_with[nonce] = self.state.serving
+            case Do(work=Work(kind=WorkKind.ARM | WorkKind.REBOOT)) if self.state.step is not Step.ROLLING_BACK:
+                self._check_drained_and_counted()
+
+    def _check_drained_and_counted(self) -> None:
+        operation, counted, now = self.state.operation, self.granted_for, self.state.serving
+        assert operation is not None and counted is not None
+        assert not operation.drain or self.drained_by, "armed without draining"
+        assert counted.known == now.known, "armed although what runs here became known, or unknown"
+        for service, count in now.replicas.items():
+            assert count <= counted.replicas.get(service, 0), f"{service} came here after the lease was asked for"
 
     # --- the machine ------------------------------------------------------------------------------------
 
@@ -299,6 +356,7 @@ class World:
         self.boot_s, self.asleep_s = 5.0, 0.0
         self.wall += 30.0
         self.grants.clear()
+        self.asked_with.clear()
         self.rebooting = False
         self.cause = cause
         if not self.stubborn:
@@ -367,7 +425,12 @@ class World:
             assert after.operation is not None
 
     def check_quiet(self) -> None:
-        """With nothing under way: staged is never next boot (rule 2)."""
+        """With nothing under way: staged is never next boot (rule 2), and a node that is drained will be undrained."""
+        left = self.state.drained
+        assert not self.drained_by or (left is not None and left.script == self.drained_by), "stays drained, unnoticed"
+        if left is not None and not self.todo and not self.state.work and self.state.step in UNDRAINS:
+            stuck = self.state.booted is not None and self.state.booted.stuck
+            assert stuck or left.again_s is not None, f"nobody undrains it in step {self.state.step}"
         if not self.todo and not self.state.work and self.state.step in (Step.IDLE, Step.READY, Step.HELD):
             facts = self.state.booted
             if facts is not None and facts.confirmed:
