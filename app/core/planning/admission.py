@@ -53,20 +53,22 @@ def admit_ready(standing: Standing, gates: Gates, room: Room) -> Admissions:
 
 
 def in_order(standing: Standing, room: Room, places: Iterable[int]) -> list[int]:
-    """Rollouts by precedence; of each the canaries, then the nodes whose services need the most waves, then those that
-    leave the most room, one from each failure domain in turn; then by name."""
+    """Rollouts by precedence; of each the canaries first, and of these the ones that leave the most room. Of the others
+    first those whose services are the scarcest for all that still has to move (as app.core.planning.packing does it),
+    which leaves the most room for the rest. One from each failure domain in turn; then by name."""
     ranks = _ranks(standing)
-    waves = _waves_needed(standing, room)
+    scarcity = _scarcity(standing, room)
     left = room.left
     keyed = []
     for place in places:
         candidate = standing.candidates[place]
         node = standing.nodes[candidate.node]
         placements = node.placements if node.up else ()
-        needed = 0 if candidate.canary else max((waves[service] for service, _ in placements), default=0)
-        leaves = min((left[service] - replicas for service, replicas in placements), default=UNBOUND)
-        key = (ranks[candidate.rollout], not candidate.canary, -needed, -leaves)
-        keyed.append((key, node.name, node.id, place))
+        if candidate.canary:
+            weight = float(-min([left[service] - replicas for service, replicas in placements], default=UNBOUND))
+        else:
+            weight = -sum([scarcity[service] for service, _ in placements])
+        keyed.append(((ranks[candidate.rollout], not candidate.canary, weight), node.name, node.id, place))
     keyed.sort()
     turns: Counter[tuple[object, tuple[int, ...]]] = Counter()
     ordered = []
@@ -86,9 +88,9 @@ def _ranks(standing: Standing) -> list[int]:
     return ranks
 
 
-def _waves_needed(standing: Standing, room: Room) -> list[int]:
-    """Of each service: waves until all its replicas that have to move have moved, with the room that it has now."""
+def _scarcity(standing: Standing, room: Room) -> list[float]:
+    """Of each service the square of the waves until all its replicas have moved, with the room that it has now."""
     return [
-        0 if left >= UNBOUND else -(-wanted // max(1, left))
+        0.0 if left >= UNBOUND else (wanted / max(1, left)) ** 2
         for wanted, left in zip(standing.wanted, room.left, strict=False)
     ]

@@ -7,6 +7,7 @@ from app.core.holds import Hold, HoldCode
 from app.core.planning.gates import Gates
 from app.core.planning.standing import UNBOUND, Standing, floor_of, leads_back
 from app.core.planning.words import counted, named, service_name
+from app.core.rollouts import ACTIVE
 from app.core.snapshot import Candidate, NodeView
 
 Cost = tuple[int, int]
@@ -24,10 +25,13 @@ class Room:
         self.rollouts_at = self.domains_at + len(standing.domain_names)
         self.admitted: list[int] = []
         """Nodes that took their part."""
+        self.spare = self._spare()
+        """Of services: replicas above the floor with everything up."""
         self.limits = self._limits()
         self.left = self._left()
         self._said: dict[tuple[int, int, int], Hold] = {}
         self._domain: dict[int, int | None] = {}
+        """Of groups that move one domain after another: the one whose turn it is."""
         self._carriers: dict[int, list[tuple[str, int]]] | None = None
 
     def costs(self, candidate: Candidate) -> list[Cost]:
@@ -65,33 +69,29 @@ class Room:
         if self._carriers is not None:
             self._carry(candidate.node, self._carriers)
 
-    def hopeless(self, node: NodeView) -> int | None:
-        """Index of a service whose floor would break without this node even with everything up; None: there is none."""
-        if not node.up:
-            return None
-        for service, replicas in node.placements:
-            floor = floor_of(self.standing.services[service])
-            if floor is not None and replicas and self.potential(service) - replicas < floor:
-                return service
-        return None
-
-    def potential(self, service: int) -> int:
-        """Replicas of it that would be healthy with every node up."""
-        seen = self.standing.available[service] + self.standing.away[service]
-        return max(seen, self.standing.services[service].expected)
+    def hopeless(self, node: NodeView) -> bool:
+        """Whether some floor would break without this node even with everything up."""
+        spare = self.spare
+        return node.up and any(replicas > spare[service] for service, replicas in node.placements)
 
     def can_still_move(self, place: int) -> bool:
-        """Whether time and the moves of others are all that this candidate needs."""
+        """Whether a running rollout, time and the moves of others are all that this candidate needs."""
         candidate = self.standing.candidates[place]
-        if self.gates.standing_order(place) or self.gates.not_running(self.standing.rollouts[candidate.rollout]):
+        if self.gates.standing_order(place):
             return False
         timed = self.gates.timed(candidate.rollout, candidate.node)
         if timed is not None and timed.until is None:
             return False
         node = self.standing.nodes[candidate.node]
-        if candidate.override_floor or not node.up:
-            return True
-        return node.placement_known and self.hopeless(node) is None
+        return candidate.override_floor or not node.up or (node.placement_known and not self.hopeless(node))
+
+    def _spare(self) -> list[int]:
+        spare = []
+        standing = self.standing
+        for service, available, away in zip(standing.services, standing.available, standing.away, strict=True):
+            floor = floor_of(service)
+            spare.append(UNBOUND if floor is None else max(available + away, service.expected) - floor)
+        return spare
 
     def _limits(self) -> list[int]:
         """Of groups, domains and rollouts, after zeros for the services."""
@@ -145,42 +145,57 @@ class Room:
 
     def _domain_order(self, candidate: Candidate) -> Hold | None:
         standing = self.standing
-        for domain in standing.domains[candidate.node]:
-            group = standing.domain_names[domain][0]
-            policy = standing.groups[group].policy
-            if not policy.one_domain_after_another or leads_back(standing.rollouts[candidate.rollout]):
-                continue
-            current = self._current_domain(group)
-            if current is not None and current != domain:
-                value = standing.domain_names[current][1] or "(none)"
-                text = (
-                    f"waits for {policy.domain_label} {value}: group {standing.groups[group].name} moves one at a time"
-                )
-                return Hold(HoldCode.DOMAIN_ORDER, text, standing.groups[group].id)
-        return None
+        domain = self.ordered_domain(candidate)
+        if domain is None:
+            return None
+        place, _ = standing.domain_names[domain]
+        current = self._current_domain(place)
+        if current is None or current == domain:
+            return None
+        group = standing.groups[place]
+        value = standing.domain_names[current][1] or "(none)"
+        text = f"waits for {group.policy.domain_label} {value}: group {group.name} moves one after another"
+        return Hold(HoldCode.DOMAIN_ORDER, text, group.id)
+
+    def ordered_domain(self, candidate: Candidate) -> int | None:
+        """The domain in whose turn it goes: by its policy group alone, so that two orders never wait for each other.
+        Canaries go before all turns, ways back beside them."""
+        standing = self.standing
+        memberships = standing.memberships[candidate.node]
+        if not memberships or candidate.canary or leads_back(standing.rollouts[candidate.rollout]):
+            return None
+        if not standing.groups[memberships[0]].policy.one_domain_after_another:
+            return None
+        mine = (
+            domain for domain in standing.domains[candidate.node] if standing.domain_names[domain][0] == memberships[0]
+        )
+        return next(mine, None)
+
+    def turns(self, group: int) -> list[int]:
+        """Its domains in the order of their turns: those with nodes under way first, then by name."""
+        standing = self.standing
+        mine = [place for place, (owner, _) in enumerate(standing.domain_names) if owner == group]
+        return sorted(mine, key=lambda place: (not standing.domain_under_way[place], standing.domain_names[place][1]))
 
     def _current_domain(self, group: int) -> int | None:
-        """The one with nodes under way, else the first by name in which a node can still move."""
+        """The one with nodes under way, else the first in which a node can still move."""
         if group not in self._domain:
-            standing = self.standing
-            mine = [place for place, (owner, _) in enumerate(standing.domain_names) if owner == group]
-            mine.sort(key=lambda place: standing.domain_names[place][1])
-            under_way = (place for place in mine if standing.domain_under_way[place])
-            self._domain[group] = next(under_way, None)
-            if self._domain[group] is None:
-                self._domain[group] = self._first_moving(mine)
+            turns = self.turns(group)
+            under_way = turns and self.standing.domain_under_way[turns[0]]
+            self._domain[group] = turns[0] if under_way else self._first_moving(turns)
         return self._domain[group]
 
-    def _first_moving(self, domains: list[int]) -> int | None:
-        rank = {domain: place for place, domain in enumerate(domains)}
-        best = len(domains)
+    def _first_moving(self, turns: list[int]) -> int | None:
+        rank: dict[int | None, int] = {domain: place for place, domain in enumerate(turns)}
+        best = len(turns)
         for place, candidate in enumerate(self.standing.candidates):
-            for domain in self.standing.domains[candidate.node]:
-                if rank.get(domain, best) < best and self.can_still_move(place):
-                    best = rank[domain]
+            turn = rank.get(self.ordered_domain(candidate), best)
+            running = self.standing.rollouts[candidate.rollout].state in ACTIVE
+            if turn < best and running and self.can_still_move(place):
+                best = turn
             if best == 0:
                 break
-        return domains[best] if best < len(domains) else None
+        return turns[best] if best < len(turns) else None
 
     def _floor(self, lacking: list[Cost]) -> Hold:
         """Of several services the single replica speaks, else the one that lacks most."""

@@ -1,0 +1,181 @@
+"""The waves in which all that can still move would move, if what goes away comes back healthy each time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.core.plan import Wave
+from app.core.planning.gates import Gates
+from app.core.planning.packing import Grid, Item, pack
+from app.core.planning.room import Cost, Room
+from app.core.planning.standing import UNBOUND, Standing, leads_back, precedence
+from app.core.rollouts import ACTIVE, RolloutState
+from app.core.snapshot import Candidate, NodeView
+
+IN_FORECAST = ACTIVE | {RolloutState.DRAFT}
+
+
+@dataclass(slots=True)
+class Forecast:
+    limits: list[int]
+    """As one wave has them, in the order of the Room: what our own operations took away is back by then."""
+    wave_of: dict[int, int] = field(default_factory=dict)
+    """By index of the candidate; waves from 1. Who is not in it moves only when something else changes."""
+    waves: tuple[Wave, ...] = ()
+    stuck: list[int] = field(default_factory=list)
+    """Rollouts of which no canary can move, so that none of their other nodes will."""
+
+
+def forecast(standing: Standing, gates: Gates, room: Room) -> Forecast:
+    """`room`: before anything was admitted."""
+    return _Forecaster(standing, gates, room).run()
+
+
+def by_our_doing(node: NodeView) -> bool:
+    """Away, and expected back: reserved, or on its way into a new slot."""
+    return not node.absent and (node.reserved or node.on_trial)
+
+
+def costs_in_a_wave(room: Room, candidate: Candidate) -> list[Cost]:
+    """What it takes in its wave; a node that our own operation took away counts as back before."""
+    node = room.standing.nodes[candidate.node]
+    if not by_our_doing(node):
+        return room.costs(candidate)
+    groups = [(room.groups_at + group, 1) for group in room.standing.memberships[candidate.node]]
+    domains = [(room.domains_at + domain, 1) for domain in room.standing.domains[candidate.node]]
+    return [(room.rollouts_at + candidate.rollout, 1), *groups, *domains, *node.placements]
+
+
+def limits_of_a_wave(room: Room) -> list[int]:
+    """What one wave has of each limit, in the order of the Room."""
+    standing = room.standing
+    limits = room.left.copy()
+    limits[room.rollouts_at :] = room.limits[room.rollouts_at :]
+    for place in standing.not_up:
+        node = standing.nodes[place]
+        if by_our_doing(node):
+            for service, replicas in node.placements:
+                limits[service] += replicas
+            for group in standing.memberships[place]:
+                limits[room.groups_at + group] += 1
+            for domain in standing.domains[place]:
+                limits[room.domains_at + domain] += 1
+    return limits
+
+
+class _Forecaster:
+    def __init__(self, standing: Standing, gates: Gates, room: Room) -> None:
+        self.standing, self.gates, self.room = standing, gates, room
+        self.made = Forecast(limits_of_a_wave(room))
+        self.grid = Grid(self.made.limits)
+        self.items: dict[int, Item] = {}
+        """Of each candidate that can still move."""
+
+    def run(self) -> Forecast:
+        """Canaries first; then in turn by domain where domains take turns, and by rollout; each stage into what the
+        ones before it left of the waves."""
+        self._collect()
+        canaries_end = self._canaries()
+        ends: dict[tuple[int, int], int] = {}
+        for (turn, _, rollout, group), places in sorted(self._stages().items()):
+            if rollout in self.made.stuck:
+                continue
+            before = (end for (other, earlier), end in ends.items() if other == group and earlier < turn)
+            end = self._put(places, max(canaries_end.get(rollout, 0), *before, 0))
+            if group >= 0:
+                ends[group, turn] = max(ends.get((group, turn), 0), end)
+        self.made.waves = self._waves()
+        return self.made
+
+    def _collect(self) -> None:
+        limits = self.made.limits
+        for place, candidate in enumerate(self.standing.candidates):
+            if self.standing.rollouts[candidate.rollout].state not in IN_FORECAST or not self.room.can_still_move(
+                place
+            ):
+                continue
+            costs = costs_in_a_wave(self.room, candidate)
+            if candidate.override_floor:
+                costs = [cost for cost in costs if cost[0] >= self.room.groups_at]
+            units = tuple([what for what, much in costs if much == 1 and limits[what] < _NO_LIMIT])
+            more = tuple([(what, much) for what, much in costs if much > 1 and limits[what] < _NO_LIMIT])
+            item = Item(units, more)
+            if self.grid.fits(item):
+                self.items[place] = item
+
+    def _canaries(self) -> dict[int, int]:
+        """Waves until the canaries of each rollout are through."""
+        ends: dict[int, int] = {}
+        mine: dict[int, list[int]] = {}
+        for place in self.items:
+            candidate = self.standing.candidates[place]
+            if candidate.canary:
+                mine.setdefault(candidate.rollout, []).append(place)
+        for rollout in _by_precedence(self.standing):
+            view = self.standing.rollouts[rollout]
+            if rollout in mine:
+                ends[rollout] = self._put(mine[rollout], 0)
+            elif (
+                view.canaries_left > 0
+                and not self.standing.exposed[view.id]
+                and not view.direct
+                and not leads_back(view)
+            ):
+                self.made.stuck.append(rollout)
+        return ends
+
+    def _stages(self) -> dict[tuple[int, int, int, int], list[int]]:
+        """Who is packed together: (turn of its domain, rank of its rollout, rollout, group that takes turns or -1)."""
+        ranks = {rollout: rank for rank, rollout in enumerate(_by_precedence(self.standing))}
+        turns: dict[int, dict[int, int]] = {}
+        stages: dict[tuple[int, int, int, int], list[int]] = {}
+        for place in self.items:
+            candidate = self.standing.candidates[place]
+            if candidate.canary:
+                continue
+            turn, group = 0, -1
+            domain = self.room.ordered_domain(candidate)
+            if domain is not None:
+                group = self.standing.domain_names[domain][0]
+                if group not in turns:
+                    turns[group] = {one: number for number, one in enumerate(self.room.turns(group))}
+                turn = turns[group][domain]
+            stages.setdefault((turn, ranks[candidate.rollout], candidate.rollout, group), []).append(place)
+        return stages
+
+    def _put(self, places: Sequence[int], start: int) -> int:
+        """Number of waves until they are through."""
+        nodes, candidates = self.standing.nodes, self.standing.candidates
+        places = sorted(
+            places, key=lambda place: (nodes[candidates[place].node].name, nodes[candidates[place].node].id)
+        )
+        found = pack(self.grid, [self.items[place] for place in places], start)
+        for place, wave in zip(places, found, strict=True):
+            self.made.wave_of[place] = wave + 1
+        return max(found) + 1
+
+    def _waves(self) -> tuple[Wave, ...]:
+        candidates = self.standing.candidates
+        members: list[list[int]] = [[] for _ in range(max(self.made.wave_of.values(), default=0))]
+        ordinary = set()
+        for place in sorted(self.made.wave_of):
+            wave = self.made.wave_of[place]
+            members[wave - 1].append(candidates[place].node)
+            if not candidates[place].canary:
+                ordinary.add(wave)
+        return tuple(
+            Wave(number, tuple(nodes), canary=number not in ordinary) for number, nodes in enumerate(members, start=1)
+        )
+
+
+_NO_LIMIT = UNBOUND // 2
+
+
+def _by_precedence(standing: Standing) -> list[int]:
+    """Rollouts in the order in which they choose; drafts last."""
+    rollouts = standing.rollouts
+    return sorted(
+        range(len(rollouts)),
+        key=lambda place: (rollouts[place].state is RolloutState.DRAFT, precedence(rollouts[place])),
+    )
