@@ -13,7 +13,8 @@ from app.core.holds import Hold, HoldCode
 from app.core.image_match import canonical_arch
 from app.core.rollouts import RolloutKind
 from app.core.snapshot import TargetView
-from app.core.version_edges import edge, is_downgrade
+from app.core.version_edges import edge
+from app.core.versions import version_key
 
 
 class NodeFacts(Protocol):
@@ -61,6 +62,11 @@ class Targets:
             (target.os_id, canonical_arch(target.arch)): target for target in targets
         }
 
+    @staticmethod
+    def fits(os_id: str, arch: str, node_os_id: str, node_arch: str) -> bool:
+        """Whether an image of this OS and architecture is for such a node."""
+        return (os_id, canonical_arch(arch)) == (node_os_id, canonical_arch(node_arch))
+
     def of(self, node: NodeFacts) -> TargetView | None:
         return self._targets.get((node.os_id, canonical_arch(node.arch)))
 
@@ -102,6 +108,11 @@ class Targets:
         if target.digest in node.failed:
             return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before; clear it there", node.id)
         return None
+
+
+def is_downgrade(target: str, booted: str) -> bool:
+    """Whether the target is older than what runs; never where one of the two is not known."""
+    return bool(target and booted) and version_key(target) < version_key(booted)
 
 
 RETURNS = frozenset({HoldCode.NOT_COMMANDABLE, HoldCode.ABSENT, HoldCode.NO_IMAGE, HoldCode.PINNED})

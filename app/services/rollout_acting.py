@@ -24,6 +24,8 @@ class RolloutEventKind(StrEnum):
     STARTED = "started"
     PAUSED = "paused"
     RESUMED = "resumed"
+    RESUMED_FROM_HALT = "resumed-from-halt"
+    """Failures before it are forgiven."""
     HALTED = "halted"
     ABORTED = "aborted"
     ROLLING_BACK = "rolling-back"

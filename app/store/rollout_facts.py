@@ -256,3 +256,16 @@ def taken_by_newer(conn: Connection, rollout_id: str, number: int, limit: int) -
         .limit(limit)
     )
     return [(row[0], row[1]) for row in rows]
+
+
+def reached(conn: Connection, rollout_id: str) -> frozenset[str]:
+    """Digests that the rollout leads its nodes to; of one that leads back those that its orders named."""
+    found: list[list[str]] = list(conn.execute(select(rollouts.c.targets).where(rollouts.c.id == rollout_id)).scalars())
+    ids = [image_id for some in found for image_id in some]
+    named = conn.execute(select(images.c.digest).where(images.c.id.in_(ids))).scalars()
+    ordered = conn.execute(
+        select(operations.c.target_digest)
+        .where(operations.c.rollout_id == rollout_id, operations.c.target_digest != "")
+        .distinct()
+    ).scalars()
+    return frozenset(named) if ids else frozenset(ordered)

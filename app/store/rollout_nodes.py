@@ -316,6 +316,16 @@ def next_for_canary(conn: Connection, rollout_id: str, limit: int) -> list[Rollo
     return [_rollout_node(row) for row in conn.execute(query.order_by(_c.wave, nodes.c.name).limit(limit))]
 
 
+def leave_waiting(conn: Connection, rollout_id: str, text: str, now: float) -> int:
+    """All that wait and have no order leave; how many."""
+    left = conn.execute(
+        update(rollout_nodes)
+        .where(_c.rollout_id == rollout_id, _c.state == _W, _c.operation_id.is_(None))
+        .values(state=RolloutNodeState.LEFT.value, text=text, hold=None, ended_at=now)
+    )
+    return left.rowcount
+
+
 def write_holds(conn: Connection, rollout_id: str, holds: Iterable[tuple[str, dict[str, Any] | None]]) -> None:
     """Why nodes wait: (node id, hold as JSON), for nodes that have not been ordered."""
     for node_id, hold in holds:

@@ -1,0 +1,123 @@
+"""Rolling back: every node that moved gets its way back, one by one as they can take it. Steps of the conductor.
+
+Gates do not bind it (rule 7); its leases pass admission like all others, where unhealthy replicas cost no floor.
+"""
+
+from __future__ import annotations
+
+from app.core.actors import CONDUCTOR
+from app.core.errors import NotPossible
+from app.core.nodes import Admission, Node
+from app.core.rollouts import RolloutNodeState, RolloutState
+from app.core.slots import SWITCHING
+from app.services.orders import begin, locked_node
+from app.services.rollout_acting import RolloutEventKind, tell, touch
+from app.services.rollout_orders import author, reason_of
+from app.services.rollout_ways_back import way_back_from
+from app.store import audit, nodes, operations, rollout_nodes, rollouts
+from app.store.database import Change, Database, Priority
+from app.store.rollout_nodes import RolloutNode, Seen
+from app.store.rollouts import Rollout
+from wire.messages import Phase, Result
+
+_AT_ONCE = 20
+"""Orders in one transaction: operators wait for no more than this."""
+_BATCH = 200
+
+
+def send_back(db: Database, now: float) -> int:
+    """Order the way back of nodes that moved in rollouts that roll back; how many were ordered or need not go."""
+    with db.read() as conn:
+        found = [
+            (rollout.id, [row.node_id for row in rollout_nodes.to_send_back(conn, rollout.id, _BATCH)])
+            for rollout in rollouts.in_states(conn, (RolloutState.ROLLING_BACK,))
+        ]
+    sent = 0
+    for rollout_id, node_ids in found:
+        for start in range(0, len(node_ids), _AT_ONCE):
+            sent += _send(db, rollout_id, node_ids[start : start + _AT_ONCE], now)
+    return sent
+
+
+def _send(db: Database, rollout_id: str, node_ids: list[str], now: float) -> int:
+    with db.read() as conn:  # most of them wait for their reboot to be over: no lock for a look
+        node_ids = [node_id for node_id in node_ids if _may_be_told(nodes.get(conn, node_id))]
+    if not node_ids:
+        return 0
+    with db.write(Priority.BACKGROUND) as change:
+        rollout = rollouts.get(change.conn, rollout_id, lock=True)
+        if rollout is None or rollout.state is not RolloutState.ROLLING_BACK:
+            return 0
+        sent = [node_id for node_id in sorted(node_ids) if _send_one(change, rollout, node_id, now)]
+        if sent:
+            after = {"nodes": sent}
+            subject = f"rollout:{rollout.id}"
+            audit.append(change.conn, CONDUCTOR, "rollout.send-back", subject, rollout.reason, None, after, now)
+            rollouts.note_movement(change.conn, rollout.id, now)
+            touch(change, rollout.id)
+    return len(sent)
+
+
+def _may_be_told(node: Node | None) -> bool:
+    """Nobody knows which slot a node is in while it switches; it is told when it is up again."""
+    if node is None or node.admission is Admission.RETIRED:
+        return True  # to be written down as one that stays
+    operation = node.operation
+    return operation is None or operation.phase not in SWITCHING
+
+
+def _send_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bool:
+    node = locked_node(change, node_id)
+    row = rollout_nodes.get(change.conn, rollout.id, node_id)
+    if row is None or row.back_operation_id is not None or row.back_ended_at is not None or not _may_be_told(node):
+        return False
+    forward = operations.get(change.conn, row.operation_id) if row.operation_id is not None else None
+    under_way = forward is not None and forward.open
+    if under_way and forward is not None and forward.phase is Phase.CONFIRMING:
+        return False  # it proves itself or goes back by itself; either is known soon
+    if not under_way and not _moved(row):
+        return False
+    wish = "it was retired" if node.admission is Admission.RETIRED else way_back_from(change.conn, rollout, node, row)
+    if isinstance(wish, str):
+        return False if under_way else _stays(change, rollout, row, wish, now)
+    try:
+        operation = begin(change, author(rollout), node, wish, reason_of(rollout), now)
+    except NotPossible:
+        return False
+    return rollout_nodes.change(change.conn, row, back_operation_id=operation.id, back_at=now, hold=None)
+
+
+def _moved(row: RolloutNode) -> bool:
+    return row.state in (RolloutNodeState.DONE, RolloutNodeState.FAILED)
+
+
+def _stays(change: Change, rollout: Rollout, row: RolloutNode, why: str, now: float) -> bool:
+    text = f"{row.text}; {why}" if row.text else why
+    name = row.name
+    tell(change, rollout, RolloutEventKind.CHANGED, f"{name} is not sent back: {why}", now, node_id=row.node_id)
+    return rollout_nodes.change(change.conn, row, back_ended_at=now, text=text)
+
+
+def observe_back(db: Database, now: float) -> int:
+    """Write down ways back that have ended; how many."""
+    with db.read() as conn:
+        found = rollout_nodes.back_ended(conn, _BATCH)
+    for seen in found:
+        with db.write(Priority.BACKGROUND) as change:
+            rollout = rollouts.get(change.conn, seen.row.rollout_id, lock=True)
+            if rollout is not None:
+                _write_down(change, rollout, seen, now)
+    return len(found)
+
+
+def _write_down(change: Change, rollout: Rollout, seen: Seen, now: float) -> None:
+    row = seen.row
+    back = seen.result is Result.SUCCEEDED
+    words = "is back" if back else f"did not get back: {seen.result_text or (seen.result or Result.UNKNOWN).value}"
+    text = row.text if back else f"{row.text}; {words}".removeprefix("; ")
+    if not rollout_nodes.change(change.conn, row, back_ended_at=seen.ended_at or now, text=text):
+        return
+    if not back:
+        tell(change, rollout, RolloutEventKind.NODE_FAILED, f"{row.name} {words}", now, node_id=row.node_id)
+    rollouts.note_movement(change.conn, rollout.id, now)
+    touch(change, rollout.id)

@@ -1,0 +1,87 @@
+"""Nodes that leave a rollout before they moved, and canaries that take the place of those that did."""
+
+from __future__ import annotations
+
+from app.core.actors import Actor
+from app.core.errors import NotPossible
+from app.core.holds import Hold
+from app.core.rollouts import RolloutNodeState
+from app.core.slots import ARMED
+from app.services.orders import locked_node, withdraw
+from app.services.rollout_acting import RolloutEventKind, tell, touch
+from app.store import operations, rollout_nodes, rollouts
+from app.store.database import Change
+from app.store.rollout_nodes import RolloutNode
+from app.store.rollouts import Rollout
+from wire.messages import Phase, Result
+
+_UNDER_WAY = (RolloutNodeState.WAITING, RolloutNodeState.ORDERED, RolloutNodeState.MOVING)
+
+
+def leave(
+    change: Change, actor: Actor, rollout: Rollout, row: RolloutNode, text: str, now: float, hold: Hold | None = None
+) -> None:
+    """The node leaves the locked rollout, its order is taken back; NotPossible when it is armed or at its end.
+
+    `hold`: it comes in again when that is over.
+    """
+    if row.state not in _UNDER_WAY:
+        words = {RolloutNodeState.LEFT: "has left the rollout already"}.get(row.state, f"is {row.state.value} already")
+        raise NotPossible("at-its-end", f"{row.name} {words}.")
+    _take_order(change, actor, row, text, now)
+    values = {
+        "state": RolloutNodeState.LEFT.value,
+        "text": text,
+        "hold": hold_json(hold),
+        "canary": False,
+        "ended_at": now,
+    }
+    if not rollout_nodes.change(change.conn, row, **values):
+        raise NotPossible("changed", f"{row.name} got further at this moment; look again.")
+    touch(change, rollout.id)
+    if row.canary:
+        _promote(change, rollout, 1, now)
+
+
+def _take_order(change: Change, actor: Actor, row: RolloutNode, text: str, now: float) -> None:
+    if row.operation_id is None:
+        return
+    node = locked_node(change, row.node_id)
+    operation = operations.get(change.conn, row.operation_id, lock=True)
+    if operation is None or not operation.open:
+        return
+    if operation.phase in ARMED or operation.phase is Phase.SOAKING or operation.holds_lease:
+        raise NotPossible("too-late", f"{row.name} may reboot at any moment, or has: it finishes what it began.")
+    if operation.cancel_asked_at is None:
+        withdraw(change, actor, node, operation, text, now)
+
+
+def replace_canaries(change: Change, rollout: Rollout, now: float, *, failed_too: bool = False) -> None:
+    """Canaries that left without proving the version (with `failed_too`: or that failed, and an operator goes on)
+    are none any more; others take their place, so that the gate stays shut until somebody has proved it."""
+    gone = [row for row in rollout_nodes.canaries(change.conn, rollout.id) if _unproved(row, failed_too)]
+    for row in gone:
+        rollout_nodes.change(change.conn, row, canary=False)
+    if gone:
+        _promote(change, rollout, len(gone), now)
+
+
+def _unproved(row: RolloutNode, failed_too: bool) -> bool:
+    if row.state is RolloutNodeState.LEFT:
+        return failed_too or row.result is not Result.REFUSED  # a refusal is judged: it stops the rollout
+    return failed_too and row.state is RolloutNodeState.FAILED
+
+
+def _promote(change: Change, rollout: Rollout, count: int, now: float) -> None:
+    for row in rollout_nodes.next_for_canary(change.conn, rollout.id, count):
+        rollout_nodes.change(change.conn, row, canary=True)
+        text = f"{row.name} is a canary now, instead of one that left"
+        tell(change, rollout, RolloutEventKind.CANARY, text, now, node_id=row.node_id)
+    rollouts.change(change.conn, rollout.id, canaries_soaked_at=None)
+
+
+def hold_json(hold: Hold | None) -> dict[str, object] | None:
+    """A hold as rollout_nodes keep it."""
+    if hold is None:
+        return None
+    return {"code": hold.code.value, "text": hold.text, "subject": hold.subject, "until": hold.until}

@@ -1,0 +1,220 @@
+"""What the operations of a rollout's nodes show, written down, and judged in the same transaction. Conductor steps.
+
+Judged at once, because a canary that failed must shut the gate before anybody else can be admitted through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection
+
+from app.core.actors import CONDUCTOR
+from app.core.group_policy import OnFailure
+from app.core.rollout_ends import ENDS, LEFT_WORDS, stops
+from app.core.rollouts import Move, RolloutKind, RolloutNodeState, RolloutState
+from app.core.slots import ARMED
+from app.services.rollout_acting import RolloutEventKind, enter, tell, touch
+from app.services.rollout_leaving import replace_canaries
+from app.services.rollout_version_failures import remember_bad
+from app.store import rollout_facts, rollout_nodes, rollouts
+from app.store.database import Change, Database, Priority
+from app.store.rollout_nodes import Seen
+from app.store.rollouts import Rollout
+from wire.messages import Phase, Result
+
+_BATCH = 200
+_JUDGED = (RolloutState.RUNNING, RolloutState.PAUSED)
+
+
+def observe(db: Database, now: float) -> int:
+    """Bring the rows of nodes up to what their operations show; how many changed."""
+    with db.read() as conn:
+        found = rollout_nodes.behind(conn, _BATCH)
+    by_rollout = sorted(found, key=lambda seen: seen.row.rollout_id)
+    return sum(
+        _write_down(db, rollout_id, list(some), now)
+        for rollout_id, some in groupby(by_rollout, key=lambda seen: seen.row.rollout_id)
+    )
+
+
+def _write_down(db: Database, rollout_id: str, found: Sequence[Seen], now: float) -> int:
+    with db.write(Priority.BACKGROUND) as change:
+        rollout = rollouts.get(change.conn, rollout_id, lock=True)
+        if rollout is None:
+            return 0
+        changed = [seen for seen in found if _apply(change, rollout, seen, now)]
+        if changed:
+            rollouts.note_movement(change.conn, rollout.id, now)
+            touch(change, rollout.id)
+            change.touch(*(f"node:{seen.row.node_id}" for seen in changed))
+            replace_canaries(change, rollout, now)
+            _judge(change, rollout, now)
+    return len(changed)
+
+
+def _apply(change: Change, rollout: Rollout, seen: Seen, now: float) -> bool:
+    values = _under_way(seen, now) if seen.open else _ended(rollout, seen, now)
+    if not values or not rollout_nodes.change(change.conn, seen.row, **values):
+        return False
+    if values.get("state") == RolloutNodeState.FAILED.value:
+        text = f"{seen.row.name}: {values['text']}"
+        tell(change, rollout, RolloutEventKind.NODE_FAILED, text, now, node_id=seen.row.node_id)
+    elif values.get("state") == RolloutNodeState.LEFT.value:
+        text = f"{seen.row.name} left: {values['text']}"
+        tell(change, rollout, RolloutEventKind.NODE_LEFT, text, now, node_id=seen.row.node_id)
+    return True
+
+
+def _under_way(seen: Seen, now: float) -> dict[str, Any]:
+    """Columns that change, of a node whose operation is open."""
+    row, since = seen.row, seen.phase_at or now
+    beyond = seen.phase in ARMED or seen.phase is Phase.SOAKING
+    if beyond or (seen.holds_lease and row.state is not RolloutNodeState.WAITING):
+        soaks = seen.phase is Phase.SOAKING
+        return {
+            "state": RolloutNodeState.MOVING.value,
+            "hold": None,
+            "staged_at": row.staged_at or seen.granted_at or since,
+            "moving_at": row.moving_at or seen.granted_at or since,
+            "confirmed_at": (row.confirmed_at or since) if soaks else None,
+        }
+    if row.state is RolloutNodeState.MOVING:  # its lease came back unused
+        return {"state": RolloutNodeState.ORDERED.value, "moving_at": None, "confirmed_at": None}
+    return {"staged_at": row.staged_at or since} if row.state is RolloutNodeState.ORDERED else {}
+
+
+def _ended(rollout: Rollout, seen: Seen, now: float) -> dict[str, Any]:
+    row, result = seen.row, seen.result or Result.UNKNOWN
+    if row.state is RolloutNodeState.WAITING and result is Result.CANCELLED and _goes_on(rollout):
+        return {"operation_id": None, "ordered_at": None, "staged_at": None}  # we took it back ourselves
+    state = ENDS[result]
+    values: dict[str, Any] = {
+        "state": state.value,
+        "result": result.value,
+        "text": _text(rollout, seen, result),
+        "hold": None,
+        "ended_at": seen.ended_at or now,
+        "moving_at": row.moving_at or seen.granted_at,
+    }
+    if state is RolloutNodeState.DONE:
+        values["staged_at"] = row.staged_at or seen.granted_at
+        values["confirmed_at"] = row.confirmed_at or seen.ended_at or now
+    return values
+
+
+def _goes_on(rollout: Rollout) -> bool:
+    return rollout.state in (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HALTED)
+
+
+def _text(rollout: Rollout, seen: Seen, result: Result) -> str:
+    words = LEFT_WORDS.get(result, "")
+    if result is Result.CANCELLED and not _goes_on(rollout):
+        return f"{rollout.name} was stopped before it moved"
+    return f"{words}: {seen.result_text}" if words and seen.result_text else words or seen.result_text
+
+
+# --- judging ------------------------------------------------------------------------------------------------
+
+
+def judge(db: Database, now: float) -> int:
+    """Stop rollouts whose image was withdrawn or became bad, and note when the last canary has soaked; how many."""
+    with db.read() as conn:
+        open_ones = rollouts.in_states(conn, _JUDGED)
+        due = [rollout for rollout in open_ones if _worth_a_look(conn, rollout)]
+    for found in due:
+        with db.write(Priority.BACKGROUND) as change:
+            rollout = rollouts.get(change.conn, found.id, lock=True)
+            if rollout is not None:
+                _judge(change, rollout, now)
+    return len(due)
+
+
+def _worth_a_look(conn: Connection, rollout: Rollout) -> bool:
+    if _stopped_by(conn, rollout) is not None:
+        return True
+    return rollout.canaries_soaked_at is None and _soaked_at(conn, rollout) is not None
+
+
+def _judge(change: Change, rollout: Rollout, now: float) -> None:
+    if rollout.state not in _JUDGED or rollout.kind is RolloutKind.ROLLBACK:
+        return
+    conn = change.conn
+    why = _stopped_by(conn, rollout)
+    if why is not None:
+        _stop(change, rollout, why, now)
+        return
+    soaked_at = _soaked_at(conn, rollout)
+    if soaked_at is not None and rollouts.note_canaries_soaked(conn, rollout.id, soaked_at):
+        text = "All canaries have soaked"
+        tell(change, rollout, RolloutEventKind.CANARIES_SOAKED, text, now)
+
+
+def _stopped_by(conn: Connection, rollout: Rollout) -> str | None:
+    """Why it has to stop, as a sentence; None while it may go on."""
+    if rollout.kind is RolloutKind.ROLLBACK:
+        return None
+    for target in rollout_facts.targets(conn, rollout.targets):
+        if target.withdrawn:
+            return f"{target.version} was withdrawn"
+        if target.bad:
+            return f"{target.version} is bad fleet-wide: {target.bad}"
+    forgiven = rollouts.last_event_at(conn, rollout.id, RolloutEventKind.RESUMED_FROM_HALT.value)
+    return stops(rollout.policy, rollout_nodes.tally(conn, rollout.id, forgiven))
+
+
+def _stop(change: Change, rollout: Rollout, why: str, now: float) -> None:
+    back = rollout.policy.on_failure is OnFailure.ROLL_BACK and rollout.kind is RolloutKind.UPDATE
+    by, words = (Move.ROLL_BACK, "Rolls back") if back else (Move.HALT, "Halted")
+    enter(change, CONDUCTOR, rollout, by, f"{words}: {why}", why, now, moved_at=now)
+    change.touch("attention")
+    remember_bad(change, rollout, now)
+
+
+def _soaked_at(conn: Connection, rollout: Rollout) -> float | None:
+    """When the last canary had proved itself; None while one has not, or where there are none."""
+    canaries = rollout_nodes.canaries(conn, rollout.id)
+    proved = [row.ended_at for row in canaries if row.state is RolloutNodeState.DONE and row.ended_at is not None]
+    return max(proved) if canaries and len(proved) == len(canaries) else None
+
+
+# --- the end ------------------------------------------------------------------------------------------------
+
+
+def finish(db: Database, now: float) -> int:
+    """End rollouts none of whose nodes is under way any more; how many."""
+    with db.read() as conn:
+        over = [rollout for rollout in rollouts.active(conn) if _is_over(conn, rollout)]
+    return sum(_finish(db, rollout.id, now) for rollout in over)
+
+
+def _is_over(conn: Connection, rollout: Rollout) -> bool:
+    if rollout_nodes.not_ended(conn, rollout.id):
+        return False
+    return rollout.state is RolloutState.RUNNING or rollout_nodes.going_back(conn, rollout.id) == 0
+
+
+def _finish(db: Database, rollout_id: str, now: float) -> bool:
+    with db.write(Priority.BACKGROUND) as change:
+        rollout = rollouts.get(change.conn, rollout_id, lock=True)
+        if rollout is None or rollout.state not in (RolloutState.RUNNING, RolloutState.ROLLING_BACK):
+            return False
+        if not _is_over(change.conn, rollout):
+            return False
+        counts = rollout_nodes.counts(change.conn, rollout.id)
+        enter(change, CONDUCTOR, rollout, Move.FINISH, _summary(rollout, counts), "", now)
+    return True
+
+
+def _summary(rollout: Rollout, counts: dict[RolloutNodeState, int]) -> str:
+    done, failed, left = (
+        counts[state] for state in (RolloutNodeState.DONE, RolloutNodeState.FAILED, RolloutNodeState.LEFT)
+    )
+    if rollout.state is RolloutState.ROLLING_BACK:
+        return "Every node that could go back is back"
+    parts = [f"{done:,} done"]
+    parts += [f"{failed:,} failed"] if failed else []
+    parts += [f"{left:,} left the rollout"] if left else []
+    return "Ended: " + ", ".join(parts)

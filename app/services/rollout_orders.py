@@ -1,0 +1,247 @@
+"""Orders of rollouts to their nodes: given early and widely, taken back where nothing is armed. Steps of the conductor.
+
+Nothing here moves a node: it stages, and moves when admission grants its lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.core.actors import CONDUCTOR, Actor
+from app.core.errors import NotPossible
+from app.core.holds import Hold, HoldCode
+from app.core.nodes import Node
+from app.core.rollout_entry import Targets
+from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
+from app.core.slots import ARMED
+from app.services.orders import Wish, begin, locked_node, withdraw
+from app.services.rollout_acting import touch
+from app.services.rollout_leaving import hold_json
+from app.services.rollout_spec import reader
+from app.services.rollout_ways_back import way_back_wish
+from app.store import audit, images, operations, rollout_facts, rollout_nodes, rollouts
+from app.store.database import Change, Database, Priority
+from app.store.rollout_facts import Facts
+from app.store.rollout_nodes import Seen
+from app.store.rollouts import Rollout
+from wire.messages import OperationKind, Phase
+
+_AT_ONCE = 20
+"""Orders in one transaction: each is a dozen statements, and operators wait for no more than this."""
+_HOLDS_AT_ONCE = 200
+_WIDE = 200
+"""Orders in one look where nothing is downloaded."""
+_BEGUN_S = 120.0
+"""An order that did not begin to stage within this does not count as a download: the node holds it."""
+
+STOPPED = (RolloutState.PAUSED, RolloutState.HALTED, RolloutState.ROLLING_BACK, RolloutState.ABORTED)
+
+
+def author(rollout: Rollout) -> Actor:
+    """Who an order of the rollout is by, as histories of nodes say it."""
+    return Actor(CONDUCTOR.kind, CONDUCTOR.id, rollout.actor)
+
+
+def reason_of(rollout: Rollout) -> str:
+    return f"{rollout.name}: {rollout.reason}" if rollout.reason else rollout.name
+
+
+# --- giving -------------------------------------------------------------------------------------------------
+
+
+def give_orders(db: Database, now: float) -> int:
+    """Order waiting nodes of running rollouts, as many as may download at once; how many were ordered."""
+    with db.read() as conn:
+        running = rollouts.in_states(conn, (RolloutState.RUNNING,))
+    return sum(_give(db, rollout, now) for rollout in running)
+
+
+def _give(db: Database, rollout: Rollout, now: float) -> int:
+    with db.read() as conn:
+        downloading = rollout_nodes.downloading(conn, rollout.id, now - _BEGUN_S)
+        places = rollout.policy.stage_parallel - downloading if rollout.kind is RolloutKind.UPDATE else _WIDE
+        if places <= 0:
+            return 0
+        targets = Targets(
+            rollout.kind, rollout_facts.targets(conn, rollout.targets), allow_downgrade=rollout.allow_downgrade
+        )
+        waiting = reader(conn, rollout, now).waiting(rollout.id)
+    free: list[str] = []
+    holds: list[tuple[str, Hold | None]] = []
+    for facts in waiting:
+        hold = targets.staging_hold(facts) or _busy(facts)
+        if _differs(facts, hold):
+            holds.append((facts.id, hold))
+        if hold is None and len(free) < places and (facts.stage_at is None or facts.stage_at <= now):
+            free.append(facts.id)
+    _write_holds(db, rollout, holds)
+    ordered = 0
+    for start in range(0, len(free), _AT_ONCE):
+        ordered += _order(db, rollout.id, free[start : start + _AT_ONCE], now)
+    return ordered
+
+
+def _busy(facts: Facts) -> Hold | None:
+    """Who has it is found out when it is its turn."""
+    if not facts.busy:
+        return None
+    return Hold(HoldCode.OTHER_ROLLOUT, "waits for what is under way on it to end", facts.id)
+
+
+def _differs(facts: Facts, hold: Hold | None) -> bool:
+    stored = facts.hold
+    if hold is None:
+        return stored is not None and stored.get("code") in _OWN
+    return stored is None or (stored.get("code"), stored.get("text")) != (hold.code.value, hold.text)
+
+
+_OWN = frozenset(
+    code.value
+    for code in (
+        HoldCode.OFFLINE,
+        HoldCode.OTHER_ROLLOUT,
+        HoldCode.VERSION_EDGE,
+        HoldCode.DOWNGRADE,
+        HoldCode.WITHDRAWN,
+        HoldCode.BAD_VERSION,
+        HoldCode.FAILED_HERE,
+    )
+)
+"""Holds that this step writes and takes away; all others are admission's."""
+
+
+def _write_holds(db: Database, rollout: Rollout, holds: Sequence[tuple[str, Hold | None]]) -> None:
+    for start in range(0, len(holds), _HOLDS_AT_ONCE):
+        with db.write(Priority.BACKGROUND) as change:
+            some = holds[start : start + _HOLDS_AT_ONCE]
+            rollout_nodes.write_holds(change.conn, rollout.id, [(id, hold_json(hold)) for id, hold in some])
+            touch(change, rollout.id)
+
+
+def _order(db: Database, rollout_id: str, node_ids: Sequence[str], now: float) -> int:
+    with db.write(Priority.BACKGROUND) as change:
+        rollout = rollouts.get(change.conn, rollout_id, lock=True)
+        if rollout is None or rollout.state is not RolloutState.RUNNING:
+            return 0
+        ordered = [node_id for node_id in sorted(node_ids) if _order_one(change, rollout, node_id, now)]
+        if ordered:
+            after = {"nodes": ordered}
+            subject = f"rollout:{rollout.id}"
+            audit.append(change.conn, CONDUCTOR, "rollout.order", subject, rollout.reason, None, after, now)
+            touch(change, rollout.id)
+    return len(ordered)
+
+
+def _order_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bool:
+    node = locked_node(change, node_id)
+    row = rollout_nodes.get(change.conn, rollout.id, node_id)
+    if row is None or row.state is not RolloutNodeState.WAITING or row.operation_id is not None:
+        return False
+    if operations.open_of(change.conn, node_id):
+        return False  # somebody was faster; the next look says so
+    wish = _wish(change, rollout, node, row)
+    if isinstance(wish, str):
+        values = {"state": RolloutNodeState.LEFT.value, "text": wish, "hold": None, "ended_at": now}
+        rollout_nodes.change(change.conn, row, **values)
+        return False
+    try:
+        operation = begin(change, author(rollout), node, wish, reason_of(rollout), now)
+    except NotPossible:
+        return False
+    values = {
+        "state": RolloutNodeState.ORDERED.value,
+        "operation_id": operation.id,
+        "hold": None,
+        "ordered_at": now,
+        "staged_at": None,
+        "old_version": node.version,
+        "old_digest": node.booted_digest,
+        "old_slot": node.booted_slot,
+    }
+    return rollout_nodes.change(change.conn, row, **values)
+
+
+def _wish(change: Change, rollout: Rollout, node: Node, row: rollout_nodes.RolloutNode) -> Wish | str:
+    """What the node is to do, or why there is nothing that it could do."""
+    if rollout.kind is RolloutKind.REBOOT:
+        return Wish(OperationKind.REBOOT, rollout_id=rollout.id, policy=rollout.policy)
+    if rollout.kind is RolloutKind.ROLLBACK:
+        return way_back_wish(change.conn, rollout, node)
+    for image_id in rollout.targets:
+        image = images.get(change.conn, image_id)
+        if image is not None and Targets.fits(image.os, image.arch, node.os_id, node.arch):
+            return Wish(
+                OperationKind.ACTIVATE,
+                image.id,
+                image.version,
+                image.digest,
+                rollout_id=rollout.id,
+                policy=rollout.policy,
+            )
+    return f"there is no image for {node.os_id} {node.arch}"
+
+
+# --- taking back --------------------------------------------------------------------------------------------
+
+
+def take_back(db: Database, now: float) -> int:
+    """Call back orders of rollouts that do not run any more, where nothing is armed; how many.
+
+    Paused: only from nodes that have a lease and have not used it, the others go on staging. Halted, aborted, rolling
+    back: from all. Who arms at this moment finishes: its row follows what its operation shows.
+    """
+    with db.read() as conn:
+        stopped = rollouts.unsettled(conn, STOPPED)
+    return sum(_take_back(db, rollout, now) for rollout in stopped)
+
+
+def _take_back(db: Database, rollout: Rollout, now: float) -> int:
+    paused = rollout.state is RolloutState.PAUSED
+    taken = 0
+    if rollout.state in (RolloutState.ROLLING_BACK, RolloutState.ABORTED):
+        _let_go(db, rollout, now)
+    while True:
+        with db.read() as conn:
+            found = rollout_nodes.to_take_back(conn, rollout.id, unused_leases_only=paused, limit=_AT_ONCE)
+        if not found:
+            return taken
+        with db.write(Priority.BACKGROUND) as change:
+            current = rollouts.get(change.conn, rollout.id, lock=True)
+            if current is None or current.state is not rollout.state:
+                return taken
+            some = sum([_take_one(change, current, seen, now) for seen in found])
+        if not some:
+            return taken
+        taken += some
+
+
+def _let_go(db: Database, rollout: Rollout, now: float) -> None:
+    """Nodes that wait without an order stay as they are."""
+    with db.write(Priority.BACKGROUND) as change:
+        current = rollouts.get(change.conn, rollout.id, lock=True)
+        if current is None or current.state is not rollout.state:
+            return
+        text = f"{rollout.name} was stopped before it moved"
+        if rollout_nodes.leave_waiting(change.conn, rollout.id, text, now):
+            touch(change, rollout.id)
+
+
+def _take_one(change: Change, rollout: Rollout, seen: Seen, now: float) -> bool:
+    words = rollout.state.value.replace("-", " ")
+    return take_order(change, rollout, seen.row, f"{rollout.name} is {words}", now)
+
+
+def take_order(change: Change, rollout: Rollout, row: rollout_nodes.RolloutNode, why: str, now: float) -> bool:
+    """Call back the order of a node of the locked rollout; it waits again. False when it is too late for that."""
+    assert row.operation_id is not None, "it was ordered"
+    node = locked_node(change, row.node_id)
+    operation = operations.get(change.conn, row.operation_id, lock=True)
+    if operation is None or not operation.open or operation.cancel_asked_at is not None:
+        return False
+    if operation.phase in ARMED or operation.phase is Phase.SOAKING:
+        return False
+    withdraw(change, author(rollout), node, operation, why, now)
+    touch(change, rollout.id)
+    return rollout_nodes.change(
+        change.conn, row, state=RolloutNodeState.WAITING.value, hold=None, moving_at=None, confirmed_at=None
+    )

@@ -1,0 +1,148 @@
+"""Who belongs to a running rollout: late joiners come in, who left the group or was taken by a newer one goes.
+
+A step of the conductor. Only updates of groups take nodes in; others have the nodes that were chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.core.actors import CONDUCTOR
+from app.core.errors import NotPossible
+from app.core.rollout_entry import RETURNS, Targets
+from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
+from app.services.rollout_acting import RolloutEventKind, tell, touch
+from app.services.rollout_jitter import jitter_s
+from app.services.rollout_leaving import hold_json, leave
+from app.services.rollout_orders import take_order
+from app.services.rollout_spec import reader, selector_of
+from app.services.rollouts import new_row
+from app.store import audit, rollout_facts, rollout_nodes, rollouts
+from app.store.database import Change, Database, Priority
+from app.store.rollout_facts import Facts
+from app.store.rollouts import Rollout
+
+_BATCH = 200
+_OPEN = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HALTED)
+
+
+def take_in(db: Database, now: float) -> int:
+    """Bring the nodes of rollouts under way up to their selectors; how many came or went."""
+    with db.read() as conn:
+        found = rollouts.in_states(conn, _OPEN)
+    return sum(_go(db, rollout, now) + _come(db, rollout, now) for rollout in found)
+
+
+# --- coming -------------------------------------------------------------------------------------------------
+
+
+def _come(db: Database, rollout: Rollout, now: float) -> int:
+    if rollout.kind is not RolloutKind.UPDATE or rollout.state is not RolloutState.RUNNING:
+        return 0
+    with db.read() as conn:
+        newcomers, returning = _look(conn, rollout, now)
+    if not newcomers and not returning:
+        return 0
+    with db.write(Priority.BACKGROUND) as change:
+        current = rollouts.get(change.conn, rollout.id, lock=True)
+        if current is None or current.state is not RolloutState.RUNNING:
+            return 0
+        newcomers, returning = _look(change.conn, current, now)
+        came = _add(change, current, newcomers, now) + _return(change, current, returning, now)
+        if came:
+            text = came[0] if len(came) == 1 else f"{came[0]} and {len(came) - 1} more nodes"
+            tell(change, current, RolloutEventKind.NODES_CAME, f"{text} came in", now)
+            after = {"nodes": came}
+            subject = f"rollout:{current.id}"
+            audit.append(change.conn, CONDUCTOR, "rollout.take-in", subject, "", None, after, now)
+        touch(change, current.id)
+    return len(newcomers) + len(returning)
+
+
+def _look(conn: Any, rollout: Rollout, now: float) -> tuple[list[Facts], list[Facts]]:
+    """Nodes that are not in it yet, and nodes that left it for a reason that is over."""
+    selector = selector_of(rollout)
+    facts = reader(conn, rollout, now)
+    newcomers = facts.newcomers(rollout.id, selector, _BATCH) if selector is not None else []
+    codes = [code.value for code in RETURNS]
+    targets = _targets(conn, rollout)
+    returnable = facts.of(rollout_facts.returnable(conn, rollout.id, codes))
+    return newcomers, [one for one in returnable if targets.stays_out(one) is None][:_BATCH]
+
+
+def _targets(conn: Any, rollout: Rollout) -> Targets:
+    return Targets(rollout.kind, rollout_facts.targets(conn, rollout.targets), allow_downgrade=rollout.allow_downgrade)
+
+
+def _add(change: Change, rollout: Rollout, newcomers: Sequence[Facts], now: float) -> list[str]:
+    """Names of those that wait in it now; the others are in it as left, with the reason."""
+    wave = rollout_nodes.last_wave(change.conn, rollout.id)
+    targets = _targets(change.conn, rollout)
+    rows = [entry_row(rollout, targets, facts, now) | {"wave": max(wave, 1)} for facts in newcomers]
+    added = set(rollout_nodes.add_new(change.conn, rows))
+    waits = {row["node_id"] for row in rows if row["state"] == RolloutNodeState.WAITING.value}
+    return [facts.name for facts in newcomers if facts.id in added & waits]
+
+
+def entry_row(rollout: Rollout, targets: Targets, facts: Facts, now: float) -> dict[str, Any]:
+    """A node as it comes in: waiting, or out from the beginning, with the reason; as columns."""
+    row: dict[str, Any] = new_row(rollout, facts, now)
+    if facts.id in rollout.left_out:
+        return row | {"state": RolloutNodeState.LEFT.value, "text": "left out by its author", "ended_at": now}
+    out = targets.stays_out(facts)
+    if out is not None:
+        left = {"state": RolloutNodeState.LEFT.value, "text": out.text, "hold": hold_json(out.hold), "ended_at": now}
+        return row | left
+    return row | {"stage_at": now + jitter_s(rollout.id, facts.id, rollout.policy.stage_jitter_s)}
+
+
+def _return(change: Change, rollout: Rollout, returning: Sequence[Facts], now: float) -> list[str]:
+    came = []
+    for facts in returning:
+        row = rollout_nodes.get(change.conn, rollout.id, facts.id)
+        if row is None or row.state is not RolloutNodeState.LEFT or facts.id in rollout.left_out:
+            continue
+        stage_at = now + jitter_s(rollout.id, facts.id, rollout.policy.stage_jitter_s)
+        values = {"state": RolloutNodeState.WAITING.value, "hold": None, "text": "", "ended_at": None}
+        if rollout_nodes.change(change.conn, row, **values, result=None, operation_id=None, stage_at=stage_at):
+            came.append(facts.name)
+    return came
+
+
+# --- going --------------------------------------------------------------------------------------------------
+
+
+def _go(db: Database, rollout: Rollout, now: float) -> int:
+    selector = selector_of(rollout)
+    with db.read() as conn:
+        gone = rollout_facts.gone(conn, rollout.id, selector, _BATCH)
+        taken = (
+            rollout_facts.taken_by_newer(conn, rollout.id, rollout.number, _BATCH)
+            if rollout.kind is RolloutKind.UPDATE
+            else []
+        )
+    if not gone and not taken:
+        return 0
+    why = {node_id: f"rollout {number} takes it" for node_id, number in taken}
+    why |= dict.fromkeys(gone, "it left the group, or the fleet")
+    went = 0
+    with db.write(Priority.BACKGROUND) as change:
+        current = rollouts.get(change.conn, rollout.id, lock=True)
+        if current is None or current.state not in _OPEN:
+            return 0
+        for node_id in sorted(why):
+            went += _let_go(change, current, node_id, why[node_id], now)
+    return went
+
+
+def _let_go(change: Change, rollout: Rollout, node_id: str, why: str, now: float) -> bool:
+    row = rollout_nodes.get(change.conn, rollout.id, node_id)
+    if row is None or row.state not in (RolloutNodeState.WAITING, RolloutNodeState.ORDERED):
+        return False
+    try:
+        leave(change, CONDUCTOR, rollout, row, why, now)
+    except NotPossible:
+        return row.state is RolloutNodeState.ORDERED and take_order(change, rollout, row, why, now)
+    tell(change, rollout, RolloutEventKind.NODE_LEFT, f"{row.name} left: {why}", now, node_id=node_id)
+    return True

@@ -1,0 +1,58 @@
+"""Where a node goes back to: the slot that is still there, else the old image, which is downloaded."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from app.core.nodes import Node
+from app.core.slots import WayBackChoice, way_back_of
+from app.services.orders import Wish
+from app.store import images, rollout_facts, rollout_nodes
+from app.store.rollout_nodes import RolloutNode
+from app.store.rollouts import Rollout
+from wire.messages import OperationKind
+
+
+def way_back_wish(conn: Connection, rollout: Rollout, node: Node) -> Wish | str:
+    """For a node of a reverse rollout: to what it ran before the rollout that is reversed, or why it stays."""
+    if rollout.source_id is None:
+        return wish_of(node, way_back_of(node), rollout)
+    row = rollout_nodes.get(conn, rollout.source_id, node.id)
+    if row is None:
+        return "it was not moved by the rollout that is reversed"
+    return way_back_from(conn, rollout, node, row)
+
+
+def way_back_from(conn: Connection, rollout: Rollout, node: Node, row: RolloutNode) -> Wish | str:
+    """To what the node ran before it moved in the rollout of `row`, or why it stays where it is."""
+    if row.old_digest and node.booted_digest == row.old_digest:
+        return f"it runs {row.old_version or node.version} already"
+    reached = rollout_facts.reached(conn, row.rollout_id)
+    if node.booted_digest not in reached:
+        return f"it runs {node.version or 'another version'}, which that rollout did not lead to"
+    return wish_of(node, _choice(conn, node, row), rollout)
+
+
+def _choice(conn: Connection, node: Node, row: RolloutNode) -> WayBackChoice | None:
+    if not row.old_digest:  # a slot that was filled at the factory: the node knows best
+        return way_back_of(node)
+    passive = node.passive
+    if passive is not None and passive.digest == row.old_digest and passive.good is not False:
+        return WayBackChoice(row.old_version, row.old_digest, True, None)
+    found = images.of_digest(conn, row.old_digest)
+    return WayBackChoice(row.old_version, row.old_digest, False, found[0].id) if found else None
+
+
+def wish_of(node: Node, choice: WayBackChoice | None, rollout: Rollout) -> Wish | str:
+    if choice is None:
+        return f"it has no way back: neither a slot nor an image of what {node.name} ran before is known"
+    kind = OperationKind.ROLLBACK if choice.local else OperationKind.ACTIVATE
+    return Wish(
+        kind,
+        choice.image_id,
+        choice.version,
+        choice.digest or "",
+        override_failed=True,
+        rollout_id=rollout.id,
+        policy=rollout.policy,
+    )
