@@ -133,12 +133,13 @@ class Body:
         version = self.machine.running.version
         return self.up_since + self.spec.troubles.next_health_change(version, self.uptime_s)
 
-    def turn_replicas(self) -> None:
-        """Those that are healthy from now on, and those that a broken image takes down."""
+    def turn_replicas(self) -> bool:
+        """Those that are healthy from now on, and those that a broken image takes down; whether there are any."""
         fault = self.failing()
         came, went = self.engine.turn(self.now, broken=fault is not None and fault.breaks_services)
         self._tell_replicas(came, 1, Cause.STARTED)
         self._tell_replicas(went, -1, Cause.UNHEALTHY)
+        return bool(came or went)
 
     def take(self, replica: Replica) -> None:
         ready_s = self.within(self.spec.durations.containers_s)
@@ -164,8 +165,10 @@ class Body:
         """How long a piece of work takes."""
         seconds = self.within(SHORT_S)
         if work.kind is WorkKind.STAGE and work.image is not None:
-            rate = self.within(self.spec.durations.download_mib_s) / self.spec.troubles.download_factor
-            seconds += work.image.size / (rate * MIB)
+            rate = MIB * self.within(self.spec.durations.download_mib_s) / self.spec.troubles.download_factor
+            seconds += work.image.size / (min(rate, work.bandwidth_bytes_s) if work.bandwidth_bytes_s else rate)
+        elif work.kind is WorkKind.DRAIN:
+            seconds += min(self.within(self.spec.durations.drain_s), work.limit_s)
         return seconds
 
     def download_is_dead(self) -> bool:

@@ -15,7 +15,9 @@ SLACK_S = 0.001
 def due_s(state: State, limits: Limits) -> float:
     """Boot clock of the next moment at which a tick may change something; infinite when only inputs can."""
     found = [
-        found for each in (_retry, _unconfirmed, _OF_STEP.get(state.step, _unknown)) for found in each(state, limits)
+        found
+        for each in (_retry, _unconfirmed, _undrained, _OF_STEP.get(state.step, _unknown))
+        for found in each(state, limits)
     ]
     return min(found, default=math.inf) + SLACK_S
 
@@ -28,6 +30,11 @@ def _unconfirmed(state: State, limits: Limits) -> list[float]:
     facts, since_s = state.booted, state.rounds.good_since_s
     waits = facts is not None and not facts.confirmed and not facts.stuck and not state.work and state.welcomed
     return [since_s + limits.unasked_confirm_s] if waits and since_s is not None else []
+
+
+def _undrained(state: State, limits: Limits) -> list[float]:
+    left = state.drained
+    return [left.again_s] if left is not None and left.again_s is not None else []
 
 
 def _held(state: State, limits: Limits) -> list[float]:
@@ -74,6 +81,7 @@ _OF_STEP: dict[Step, Callable[[State, Limits], list[float]]] = {
     Step.STAGING: _nothing,
     Step.RETRYING: _retrying,
     Step.READY: _ready,
+    Step.DRAINING: _rebooting,
     Step.ARMING: _rebooting,
     Step.REBOOTING: _rebooting,
     Step.CONFIRMING: _on_trial,

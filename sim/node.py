@@ -24,6 +24,7 @@ from agent.phases.inputs import (
     Limits,
     LinkLost,
     Moment,
+    Placed,
     Started,
     Stopping,
     Ticked,
@@ -179,14 +180,14 @@ class SimNode:
         """Its orchestrator starts a replica here."""
         self.advance(now)
         self.body.take(replica)
-        self._show()
+        self._placed()
         self._plan()
 
     def drop(self, replica: Replica, now: float) -> None:
         """Its orchestrator removes a replica."""
         self.advance(now)
         self.body.drop(replica)
-        self._show()
+        self._placed()
         self._plan()
 
     # --- time -----------------------------------------------------------------------------------------------
@@ -211,7 +212,7 @@ class SimNode:
             self._agent_at = body.now
         if body.now >= body.engine.next_at:
             body.turn_replicas()
-            self._show()
+            self._placed()
         if body.now >= self._agent_at:
             self._start_agent()
         if body.now >= self._labour.done_at:
@@ -249,6 +250,7 @@ class SimNode:
                 verdict=verdict,
             )
         )
+        self._placed()
 
     def _kill(self) -> None:
         """A command that was given to a tool may have been carried out, and nobody heard of it."""
@@ -355,13 +357,19 @@ class SimNode:
         """A round of checks; the next one is at the next moment at which one may matter."""
         body, durations = self.body, self.spec.durations
         self.health = found(body.failing())
-        body.turn_replicas()
+        if body.turn_replicas():
+            self._placed()
         self._check_at = body.next_health_change()
         self._give(Checked(health=self.health))
         if self.alive and self.state.step is Step.CONFIRMING:
             self._check_at = min(self._check_at, body.now + durations.trial_checks_s)
         elif self.alive and self.state.step is Step.SOAKING:
             self._check_at = min(self._check_at, body.now + durations.checks_s)
+
+    def _placed(self) -> None:
+        """Its engine told the agent of a change."""
+        if self.alive:
+            self._give(Placed(serving=self.engine.serving()), show=True)
 
     def _show(self) -> None:
         if self.linked:

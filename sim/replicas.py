@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 
+from agent.phases.model import Serving
 from wire.messages import Container, Placement
 
 
@@ -85,6 +87,13 @@ class Replicas:
         if self._shown is None:
             self._shown = Placement(known=True, engine="sim", containers=[self._container(each) for each in self.held])
         return self._shown
+
+    def serving(self) -> Serving:
+        """What a reboot would take down."""
+        names = (
+            f"{each.container.scope}/{each.container.service}" for each in self.healthy if not each.container.per_node
+        )
+        return Serving(known=True, replicas=dict(Counter(names)))
 
     def _container(self, replica: Replica) -> Container:
         if replica.healthy:

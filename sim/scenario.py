@@ -61,6 +61,7 @@ class DurationsPart(Part, frozen=True, kw_only=True):
     containers_s: Span = (2.0, 10.0)
     """From the end of the boot until a container is healthy."""
     download_mib_s: Span = (5.0, 20.0)
+    drain_s: Span = (1.0, 5.0)
     checks_s: Positive = 15.0
     """Between two rounds of checks where a round may matter."""
     trial_checks_s: Positive = 2.0

@@ -9,7 +9,7 @@ from sim.machine import Deed
 from sim.node import SimNode
 from sim.watch import Cause, Watch
 from tests.sim.desk import SOAK_S, Desk, desk
-from wire.messages import BootCause, HealthState, OperationKind, Result
+from wire.messages import BootCause, HealthState, LeaseGrant, OperationKind, Result
 
 UPDATE_S = 400.0
 """Longer than download, reboot, trial and soak of one node together."""
@@ -195,3 +195,30 @@ def test_roll_back_boots_the_slot_that_is_still_there() -> None:
     made.run(UPDATE_S)
     assert [report.result for report in made.reports[1]] == [Result.SUCCEEDED] * 2
     assert node.machine.booted == "A"
+
+
+def test_it_drains_under_the_lease_where_the_policy_says_so() -> None:
+    made = desk()
+    made.order(only(made), OperationKind.ACTIVATE, "2.0.0", drain="10-move", drain_s=30.0)
+    made.run(UPDATE_S)
+    kinds = [event.kind for event in made.events[1]]
+    assert kinds.index("drained") < kinds.index("armed") < kinds.index("undrained")
+    assert made.result(only(made)).result is Result.SUCCEEDED
+
+
+def test_a_lease_goes_back_when_a_container_moved_here_meanwhile() -> None:
+    made = desk("[[services]]\nname = 'api'\n[fleet]\nnodes = 2\n")
+    target = next(node for node in made.fleet.nodes if not node.engine.held)
+    made.grants = False
+    made.update(target, "2.0.0")
+    made.run(60.0)
+    asking = target.state.asking
+    assert asking is not None and target.state.operation is not None
+    made.fleet.move(1 - (target.spec.number - 1), made.now)
+    made.run(9.0)
+    assert made.fleet.watch.healthy == [1] and target.engine.healthy
+    grant = LeaseGrant(lease_id="late", operation_id=target.state.operation.id, nonce=asking.nonce, duration_s=120.0)
+    made.fleet.receive(target, grant, made.now)
+    made.run(1.0)
+    assert [given.lease_id for given in made.returns] == ["late"]
+    assert made.fleet.watch.healthy == [1]
