@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from app.core.actors import CONDUCTOR, Actor
 from app.core.errors import NotPossible
 from app.core.holds import Hold, HoldCode
-from app.core.nodes import Node
+from app.core.nodes import Node, Operation
 from app.core.rollout_entry import Targets
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
@@ -69,7 +69,7 @@ def _give(db: Database, rollout: Rollout, now: float) -> int:
     free: list[str] = []
     holds: list[tuple[str, Hold | None]] = []
     for facts in waiting:
-        hold = targets.staging_hold(facts) or _busy(facts)
+        hold = targets.staging_hold(facts) or (None if rollout.leads_back else _busy(facts))
         if _differs(facts, hold):
             holds.append((facts.id, hold))
         if hold is None and len(free) < places and (facts.stage_at is None or facts.stage_at <= now):
@@ -137,7 +137,7 @@ def _order_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bo
     row = rollout_nodes.get(change.conn, rollout.id, node_id)
     if row is None or row.state is not RolloutNodeState.WAITING or row.operation_id is not None:
         return False
-    if operations.open_of(change.conn, node_id):
+    if any(_in_the_way(rollout, operation) for operation in operations.open_of(change.conn, node_id)):
         return False  # somebody was faster; the next look says so
     wish = _wish(change, rollout, node, row)
     if isinstance(wish, str):
@@ -159,6 +159,13 @@ def _order_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bo
         "old_slot": node.booted_slot,
     }
     return rollout_nodes.change(change.conn, row, **values)
+
+
+def _in_the_way(rollout: Rollout, operation: Operation) -> bool:
+    """A way back does not wait for what has armed nothing, nor for a soak (rule 7)."""
+    if not rollout.leads_back or operation.holds_lease or operation.kind is OperationKind.ROLLBACK:
+        return True
+    return operation.phase in ARMED
 
 
 def _wish(change: Change, rollout: Rollout, node: Node, row: rollout_nodes.RolloutNode) -> Wish | str:

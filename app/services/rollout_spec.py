@@ -34,7 +34,7 @@ class RolloutSpec:
     version: str = ""
     """All images of this version that are not withdrawn."""
     policy: GroupPolicy | None = None
-    """Instead of the group's; None: the group's as it is when the rollout is started."""
+    """Instead of the group's; None: the group's as it is when the rollout is drafted."""
     allowances: frozenset[ServiceKey] = frozenset()
     """Single replicas that may move in this rollout."""
     left_out: tuple[str, ...] = ()

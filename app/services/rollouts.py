@@ -127,7 +127,7 @@ def resume(db: Database, actor: Actor, rollout_id: str, reason: str, now: float)
     """Go on. After a halt, failures so far are forgiven, and canaries that failed get successors."""
     with db.write() as change:
         rollout = locked_rollout(change, rollout_id)
-        _no_bad_target(change.conn, rollout)
+        no_bad_target(change.conn, rollout)
         was_halted = rollout.state is RolloutState.HALTED
         if was_halted:
             need(reason, "Say why it may go on after it was halted.")
@@ -234,7 +234,8 @@ def _finishing(seen: Seen) -> str:
     }[seen.phase]
 
 
-def _no_bad_target(conn: Connection, rollout: Rollout) -> None:
+def no_bad_target(conn: Connection, rollout: Rollout) -> None:
+    """NotPossible when it leads to a version that is withdrawn or bad fleet-wide."""
     for target in rollout_facts.targets(conn, rollout.targets):
         if target.withdrawn:
             raise NotPossible("withdrawn", f"{target.version} is withdrawn: the rollout cannot go on.")

@@ -234,7 +234,7 @@ def returnable(conn: Connection, rollout_id: str, codes: Collection[str]) -> lis
 
 
 def taken_by_newer(conn: Connection, rollout_id: str, number: int, limit: int) -> list[tuple[str, int]]:
-    """Nodes that wait here and that a newer update has: (node id, the newest such rollout's number)."""
+    """Nodes that have not moved here and that a newer update has: (node id, the newest such rollout's number)."""
     other = rollout_nodes.alias("other")
     newer: ColumnElement[bool] = and_(
         rollouts.c.id == other.c.rollout_id,
@@ -249,7 +249,7 @@ def taken_by_newer(conn: Connection, rollout_id: str, number: int, limit: int) -
         .join(rollouts, newer)
         .where(
             rollout_nodes.c.rollout_id == rollout_id,
-            rollout_nodes.c.state == RolloutNodeState.WAITING.value,
+            rollout_nodes.c.state.in_((RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value)),
             or_(other.c.state.in_(UNDER_WAY), other.c.state == RolloutNodeState.DONE.value),
         )
         .order_by(rollouts.c.number)
