@@ -19,6 +19,8 @@ from app.services import (
     channels,
     deadlines,
     fleet,
+    freezes,
+    groups,
     images,
     joining,
     nodes,
@@ -59,6 +61,8 @@ class World:
     link: str
     session: Session
     view: str
+    group: str
+    freeze: str
     old_key: ServerKey
     signer: Signer
 
@@ -72,6 +76,8 @@ def world(database: Database, settings: Settings) -> World:
     server_keys.rotate(db, settings, OPERATOR, reason="test", now=NOW)
     view = saved_views.save(db, OPERATOR, "mine", "q=a", NOW)
     link = sign_in.create_login_link(db, "mb", NOW, ttl_s=9000)
+    group = groups.create(db, OPERATOR, groups.Wish("edge", "zone=a"), "why", NOW)
+    freeze = freezes.freeze(db, OPERATOR, group_id=None, reason="why", now=NOW)
     with db.write() as change:
         conn = change.conn
         image, newer = kit.add_image(conn), kit.add_image(conn, "4.0")
@@ -91,7 +97,7 @@ def world(database: Database, settings: Settings) -> World:
         session = sign_in.session_for(conn, secret, NOW)
     assert session is not None
     return World(db, settings, idle, busy, pinned, pending, torn, image, newer, channel, token_id, token, link, session,
-                 view, old_key, Signer())  # fmt: skip
+                 view, group, freeze, old_key, Signer())  # fmt: skip
 
 
 def joins(world: World) -> object:
@@ -146,6 +152,11 @@ INTENTIONS: dict[str, Callable[[World], object]] = {
     "promote": lambda w: channels.promote(
         w.db, OPERATOR, w.channel, w.image, seen_image_id=None, reason="why", now=NOW
     ),
+    "create-group": lambda w: groups.create(w.db, OPERATOR, groups.Wish("core", "*"), "why", NOW),
+    "change-group": lambda w: groups.change(w.db, OPERATOR, w.group, groups.Wish(precedence=9), "why", NOW),
+    "remove-group": lambda w: groups.remove(w.db, OPERATOR, w.group, "why", NOW),
+    "freeze": lambda w: freezes.freeze(w.db, OPERATOR, group_id=w.group, reason="why", now=NOW),
+    "thaw": lambda w: freezes.lift(w.db, OPERATOR, w.freeze, "why", NOW),
     "upload": uploads,
     "register": registers,
     "sign": signs,

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from sqlalchemy import update
 
+from app.services import groups
+from app.services.groups import Wish
 from app.store import schema
 from tests import server_kit as kit
 from tests.web.console_kit import Browser
@@ -73,6 +75,15 @@ def test_values_with_signs_of_the_language_are_quoted(browser: Browser) -> None:
     (zone,) = suggested(browser, "not label:zone=a")
     assert zone["text"] == 'not label:zone="a,b" '
     assert listed(browser, zone["text"]) == 0
+
+
+def test_groups_are_offered_with_their_nodes(seeded: Browser) -> None:
+    for name, selector in (("edge", "zone=lon"), ("empty", "no-such-label"), ("everything", "*")):
+        groups.create(seeded.db, kit.OPERATOR, Wish(name, selector), "why", kit.NOW)
+    assert terms(seeded, "group:e") == ["group:edge", "group:empty", "group:everything"]
+    for each in suggested(seeded, "slot:A group:"):
+        assert listed(seeded, each["text"]) == int(each["count"]), each
+    assert terms(seeded, "group:edge,emp") == ["group:edge,empty"]
 
 
 def test_retired_nodes_are_offered_where_they_are_asked_for(seeded: Browser) -> None:

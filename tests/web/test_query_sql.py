@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.core.fleet import state_of
+from app.core.groups import parse_selector
 from app.core.query import AnyOf, Compare, Field, Flag, Is, Label, Not, Query, Seen, Term, Text, Version, parse
 from app.core.versions import version_key
-from app.store import node_list, schema
+from app.store import groups, node_list, schema
 from app.store.database import Database
+from app.store.groups import NewGroup
 from app.store.node_query import condition, known_for
 from tests import server_kit as kit
 from tests.server_kit import NOW
@@ -28,6 +30,7 @@ _COMPARE = {
 NAMES = ("web-01", "Web_02", "db%1", "a b", 'q"uote', "edge\\x", "node", "100%")
 VERSIONS = ("1.0", "1.10", "1.9", "2.0-rc1", "2.0", "")
 LABELS: tuple[dict[str, str], ...] = ({}, {"zone": "a"}, {"zone": "b", "canary": ""}, {"canary": "Yes", "a.b/c-d": "x"})
+GROUPS = {"edge": "zone=a", "lab": "canary, zone!=b", "all": "*"}
 SERVICES = ("redis", "shop/web", "")
 
 
@@ -63,6 +66,9 @@ def fleet(database: Database) -> tuple[Database, dict[str, dict[str, Any]]]:
         image = kit.add_image(conn)
         channels = {name: kit.add_channel(conn, name) for name in ("stable", "beta")}
         gateway = kit.add_gateway(conn, heartbeat_at=NOW - 20)
+        for name, selector in GROUPS.items():
+            blank = NewGroup(f"group_{name}", name, parse_selector(selector), 0, None, {})
+            groups.add(conn, blank, "mb", NOW)
         for row in _rows(dice):
             columns = {name: value for name, value in row.items() if name in schema.nodes.c}
             columns["channel_id"] = channels.get(row["channel"])
@@ -112,6 +118,9 @@ def _holds(term: Term, node: dict[str, Any]) -> bool:
         case Is(Field.SERVICE, pattern):
             scope, _, service = node["service"].rpartition("/")
             return bool(service) and (pattern.matches(service) or pattern.matches(f"{scope}/{service}"))
+        case Is(Field.GROUP, pattern):
+            selectors = [parse_selector(selector) for name, selector in GROUPS.items() if pattern.matches(name)]
+            return node["admission"] == "admitted" and any(each.matches(node["labels"]) for each in selectors)
         case Is(field, pattern):
             return pattern.matches(_value(field, node))
     raise AssertionError(term)
@@ -155,6 +164,7 @@ values = {
     "label": ["zone", "zone=a", "canary=yes", "canary=*", "a.b/c-d=x", "nope"],
     "service": ["redis", "web", "shop/web", "*", "s*"],
     "connection": ["online", "never"],
+    "group": ["edge", "lab,nope", "a*"],
     "admission": ["admitted", "retired"],
     "phase": ["idle", "soaking,staged"],
     "channel": ["stable", "b*"],
