@@ -2,8 +2,8 @@
 
 Each round, when something changed or a second has passed:
 
-1. leases: return those whose node was seen through, then grant the next and tell the others why they wait;
-2. clocks: count the time of open operations while their nodes could have been heard, and of the lease that is out;
+1. admission: return leases whose node was seen through, grant what fits now, tell the others why they wait;
+2. clocks: count the time of open operations while their nodes could have been heard, and of the leases that are out;
 3. deadlines: end operations that took too long;
 4. cancelled operations that their node never got: end them;
 5. presence: nodes whose gateway died and that did not come back are offline;
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.services import deadlines, fleet, leases, retention
+from app.services.admission import Admission
 from app.store.database import Database
 from app.store.nudges import EVERYTHING
 from app.store.outage import is_away
@@ -65,8 +66,9 @@ class Conductor:
         self._db = db
         self._clock = clock
         self._wake = threading.Event()
+        self._admission = Admission()
         self._loops = [
-            _Loop("leases", leases.grant_leases, 0.0),
+            _Loop("admission", self._admission.tick, 0.0),
             _Loop("clocks", deadlines.advance_clocks, 1.0),
             _Loop("lease-clock", leases.count_time, 1.0),
             _Loop("deadlines", deadlines.end_overdue, 1.0),
@@ -107,6 +109,7 @@ class Conductor:
         return True
 
     def _nudged(self, topics: frozenset[str]) -> None:
+        self._admission.note(topics)
         if not topics.isdisjoint(_WAKING):
             self._wake.set()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from app.core.nodes import Operation
@@ -116,3 +116,13 @@ def _span(seconds: float) -> str:
     if seconds >= 2 * 3600:
         return f"{seconds / 3600:g} h"
     return f"{seconds / 60:g} min" if seconds >= 120 else f"{seconds:g} s"
+
+
+def listened_s(gateways: Iterable[GatewaySeen], since: float, now: float) -> float:
+    """For how many seconds since then some gateway was up that could have heard a node."""
+    heard_s, until = 0.0, since
+    for gateway in sorted(gateways, key=lambda each: each.started_at):
+        end = min(gateway.stopped_at if gateway.stopped_at is not None else gateway.heartbeat_at, now)
+        heard_s += max(0.0, end - max(gateway.started_at, until))
+        until = max(until, end)
+    return heard_s

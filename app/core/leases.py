@@ -1,8 +1,7 @@
-"""Leases: who is served next, what the others are told, and when budget returns (rule 3). Pure."""
+"""Leases: what a request is, when its node asks again, and when budget returns (rule 3). Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.core.clocks import GATEWAY_FRESH_S
@@ -13,7 +12,7 @@ from wire.messages import Phase
 ANSWER_WITHIN_S = 9.0
 """Agents give a request up after 10 seconds and ask anew; an answer later than this would be for nobody."""
 SHORT_RETRY_S = 5.0
-"""For who is next: a lease that became free lies idle no longer than this."""
+"""For who is next: budget that became free lies idle no longer than this."""
 LONG_RETRY_S = 60.0
 """For the end of a long queue: a thousand waiting nodes ask some twenty times a second in all."""
 _RETRY_STEP_S = 2.0
@@ -31,7 +30,7 @@ class Asking:
     kind: str
     nonce: str
     asked_at: float
-    """The first request: who asked first is served first."""
+    """The first request of the operation."""
     nonce_at: float
     """The newest request."""
     answered: bool
@@ -70,37 +69,9 @@ class Held:
     """While it is connected: its gateway's newest heartbeat."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What an asking node is told."""
-
-    asking: Asking
-    code: str
-    text: str
-    retry_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One look at the queue: at most one grant, and a reason for everybody else."""
-
-    grant: Asking | None
-    waiting: tuple[Waiting, ...]
-
-
-def decide(asking: Sequence[Asking], held_by: str | None, now: float) -> Round:
-    """Serve the oldest that still asks. `held_by`: name of the node that has the lease."""
-    queue = sorted((one for one in asking if one.waits(now)), key=lambda one: (one.asked_at, one.operation_id))
-    grant = queue[0] if queue and held_by is None and queue[0].can_be_answered(now) else None
-    ahead = held_by or (queue[0].node_name if queue else "")
-    text = f"waits for {ahead}, which is being updated" if held_by or grant else f"waits for {ahead}, which is next"
-    waiting = []
-    for place, one in enumerate(queue):
-        if one is grant or not one.can_be_answered(now) or (place == 0 and held_by is None):
-            continue
-        retry_s = min(SHORT_RETRY_S + place * _RETRY_STEP_S, LONG_RETRY_S)
-        waiting.append(Waiting(one, "lease", text, retry_s))
-    return Round(grant, tuple(waiting))
+def retry_s(place: int) -> float:
+    """When a node that is told to wait asks again: those before whom `place` others wait, later."""
+    return min(SHORT_RETRY_S + place * _RETRY_STEP_S, LONG_RETRY_S)
 
 
 def reason_to_return(held: Held, now: float, policy: Policy) -> str | None:

@@ -157,6 +157,8 @@ class Candidate:
     since: float
     override_floor: bool = False
     """An operator lets this node go below floors, audited."""
+    override_failed: bool = False
+    """An operator lets it try a version that failed on it before, audited."""
     said: Hold | None = None
     """Why it is not ready, in the node's own words (keeping its way back, an inhibitor, a download that fails)."""
 

@@ -36,8 +36,8 @@ def observe(change: Change, node_id: str, activity: Activity, now: float) -> Non
     operation = operations.get(conn, activity.operation_id)
     if operation is not None and operation.node_id == node_id and operation.open:
         _move(change, operation, activity, now)
-    held = leases.held(conn)
-    if held is not None and held.node_id == node_id:
+    held = leases.held(conn, node_id)
+    if held is not None:
         reason = reason_to_return(held, now, fleet.policy(conn))
         if reason is not None:
             lease_service.give_back(change, held, reason, now)
@@ -142,18 +142,13 @@ def _free_after(change: Change, node: Node, operation: Operation, result: Result
 
 
 def ask_lease(change: Change, node_id: str, request: LeaseRequest, now: float) -> None:
-    """Queue the node's request; its own lease on the same boot is renewed under the new nonce at once."""
+    """Queue the node's request; the conductor answers it, also where the node holds a lease already."""
     conn = change.conn
     operation = operations.get(conn, request.operation_id)
     if operation is None or operation.node_id != node_id or not operation.open:
         log.warning("lease-request-without-operation", node=node_id, operation=request.operation_id)
         return
     operations.note_request(conn, operation, request.nonce, now)
-    lease = leases.of_operation(conn, operation.id)
-    node = nodes.get(conn, node_id)
-    wanted = operation.cancel_asked_at is None
-    if lease is not None and node is not None and wanted and node.boot_id == lease.old_boot_id:
-        leases.renew(conn, lease, request.nonce, now)
     change.touch("operations", f"desired:{node_id}")
 
 

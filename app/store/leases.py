@@ -1,15 +1,16 @@
-"""Leases. One row without an end per node (a unique index guards it): it costs budget until it has an end."""
+"""The ledger of leases. A row without an end is a reservation: at most one a node (a unique index guards it)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.core.leases import Asking, Held
+from app.core.leases import Held
 from app.core.nodes import Admission, OperationState
 from app.core.nodes import Connection as Standing
 from app.store.fleet import FLEET_ID
@@ -29,71 +30,99 @@ class Lease:
     granted_at: float
     ended_at: float | None
     end_reason: str
+    costs: tuple[tuple[str, str, int], ...] = ()
+    """(scope, name, replicas) of the services that it takes replicas from."""
 
 
-def asking(conn: Connection) -> list[Asking]:
-    """Operations whose nodes ask for a lease and may have one: desired, not to be cancelled, not in a conflict.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A lease request as it is at the moment of granting, its operation's row held."""
 
-    A request that was granted is none any more, also when the lease has been returned since.
+    operation_id: str
+    node_id: str
+    nonce: str
+    nonce_at: float
+    rollout_id: str | None
+    override_floor: bool
+    policy: Mapping[str, Any]
+
+
+def requests(conn: Connection, operation_ids: Sequence[str]) -> dict[str, Request]:
+    """Those of these operations whose nodes ask for a lease now and may have one; by operation.
+
+    Desired, not to be cancelled, not in a conflict, connected. A request that was granted is none any more, also when
+    the lease has been returned since. Their rows are held until the end of the transaction.
     """
     served = exists().where(leases.c.operation_id == operations.c.id, leases.c.nonce == operations.c.lease_nonce)
-    rows = conn.execute(
-        select(operations, nodes.c.name.label("node_name"))
+    held = exists().where(leases.c.node_id == operations.c.node_id, leases.c.ended_at.is_(None))
+    query = (
+        select(
+            operations.c.id,
+            operations.c.node_id,
+            operations.c.lease_nonce,
+            operations.c.lease_nonce_at,
+            operations.c.rollout_id,
+            operations.c.override_floor,
+            operations.c.policy,
+        )
         .join(nodes, (nodes.c.id == operations.c.node_id) & (nodes.c.desired_operation_id == operations.c.id))
         .where(
+            operations.c.id.in_(operation_ids),
             operations.c.state == OperationState.OPEN.value,
             operations.c.lease_nonce.is_not(None),
             operations.c.cancel_asked_at.is_(None),
             ~served,
+            ~held,
             nodes.c.admission == Admission.ADMITTED.value,
             nodes.c.connection == Standing.ONLINE.value,
             nodes.c.conflict.is_(None),
         )
+        .order_by(operations.c.id)
     )
-    return [_asking(row) for row in rows]
+    return {row[0]: Request(*row) for row in conn.execute(query.with_for_update(of=operations, key_share=True))}
 
 
-def _asking(row: Any) -> Asking:
-    hold = row.hold or {}
-    answered = hold.get("nonce") == row.lease_nonce
-    return Asking(
-        operation_id=row.id,
-        node_id=row.node_id,
-        node_name=row.node_name,
-        kind=row.kind,
-        nonce=row.lease_nonce,
-        asked_at=row.lease_asked_at,
-        nonce_at=row.lease_nonce_at,
-        answered=answered,
-        retry_s=float(hold.get("retry_s", 0.0)) if answered else 0.0,
+def all_held(conn: Connection) -> list[Held]:
+    """Leases that cost budget now, each with its node as last seen; by node."""
+    return [_held(row) for row in conn.execute(_HELD.order_by(leases.c.node_id))]
+
+
+def held(conn: Connection, node_id: str) -> Held | None:
+    """The lease of this node that costs budget now."""
+    row = conn.execute(_HELD.where(leases.c.node_id == node_id)).one_or_none()
+    return None if row is None else _held(row)
+
+
+def holder_names(conn: Connection, limit: int = 20) -> tuple[str, ...]:
+    """Names of nodes that hold a lease."""
+    query = select(nodes.c.name).join(leases, leases.c.node_id == nodes.c.id).where(leases.c.ended_at.is_(None))
+    return tuple(conn.execute(query.order_by(nodes.c.name).limit(limit)).scalars())
+
+
+_HELD: Select[Any] = (
+    select(
+        leases,
+        nodes.c.name,
+        nodes.c.boot_id,
+        nodes.c.phase,
+        nodes.c.on_trial,
+        nodes.c.slots,
+        nodes.c.admission,
+        nodes.c.connection,
+        nodes.c.gateway_id,
+        LAST_SEEN.label("seen_at"),
+        operations.c.state,
     )
+    .select_from(
+        leases.join(nodes, nodes.c.id == leases.c.node_id)
+        .join(operations, operations.c.id == leases.c.operation_id)
+        .outerjoin(gateways, gateways.c.id == nodes.c.gateway_id)
+    )
+    .where(leases.c.ended_at.is_(None))
+)
 
 
-def held(conn: Connection) -> Held | None:
-    """The lease that costs budget now, with its node as last seen."""
-    row = conn.execute(
-        select(
-            leases,
-            nodes.c.name,
-            nodes.c.boot_id,
-            nodes.c.phase,
-            nodes.c.on_trial,
-            nodes.c.slots,
-            nodes.c.admission,
-            nodes.c.connection,
-            nodes.c.gateway_id,
-            LAST_SEEN.label("seen_at"),
-            operations.c.state,
-        )
-        .select_from(
-            leases.join(nodes, nodes.c.id == leases.c.node_id)
-            .join(operations, operations.c.id == leases.c.operation_id)
-            .outerjoin(gateways, gateways.c.id == nodes.c.gateway_id)
-        )
-        .where(leases.c.fleet_id == FLEET_ID, leases.c.ended_at.is_(None))
-    ).one_or_none()
-    if row is None:
-        return None
+def _held(row: Row[Any]) -> Held:
     booted = next((slot for slot in msgspec.convert(row.slots, list[Slot]) if slot.booted), None)
     connected = row.connection == Standing.ONLINE.value and row.gateway_id is not None
     return Held(
@@ -116,19 +145,30 @@ def held(conn: Connection) -> Held | None:
     )
 
 
-def grant(conn: Connection, *, lease_id: str, asking: Asking, duration_s: float, old_boot_id: str, now: float) -> bool:
-    """Take the fleet's one place; False when somebody has it (which the locked fleet row forbids already)."""
+def grant(
+    conn: Connection,
+    request: Request,
+    *,
+    lease_id: str,
+    duration_s: float,
+    old_boot_id: str,
+    costs: Sequence[tuple[str, str, int]],
+    now: float,
+) -> bool:
+    """Reserve for this node; False when it has a lease (which the locked fleet and node rows forbid already)."""
     try:
         with conn.begin_nested():
             conn.execute(
                 insert(leases).values(
                     id=lease_id,
                     fleet_id=FLEET_ID,
-                    node_id=asking.node_id,
-                    operation_id=asking.operation_id,
-                    nonce=asking.nonce,
+                    node_id=request.node_id,
+                    operation_id=request.operation_id,
+                    nonce=request.nonce,
                     duration_s=duration_s,
                     old_boot_id=old_boot_id,
+                    rollout_id=request.rollout_id,
+                    costs=[list(cost) for cost in costs],
                     granted_at=now,
                     counted_at=now,
                 )
@@ -157,6 +197,57 @@ def of_node(conn: Connection, node_id: str) -> Lease | None:
     """The lease that this node has now."""
     row = conn.execute(select(leases).where(leases.c.node_id == node_id, leases.c.ended_at.is_(None))).one_or_none()
     return None if row is None else _lease(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A request of a node whose lease is out."""
+
+    lease: Lease
+    nonce: str
+    kind: str
+    rollout_id: str | None
+    labels: Mapping[str, str]
+
+
+def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | None = None) -> list[Renewal]:
+    """Newest requests (not older than `since`) of nodes that hold a lease on the boot that they got it in; by node."""
+    query = (
+        select(
+            leases,
+            operations.c.lease_nonce,
+            operations.c.kind,
+            operations.c.hold,
+            operations.c.rollout_id.label("of_rollout"),
+            nodes.c.labels,
+        )
+        .join(operations, operations.c.id == leases.c.operation_id)
+        .join(nodes, (nodes.c.id == leases.c.node_id) & (nodes.c.desired_operation_id == operations.c.id))
+        .where(
+            leases.c.ended_at.is_(None),
+            operations.c.state == OperationState.OPEN.value,
+            operations.c.cancel_asked_at.is_(None),
+            operations.c.lease_nonce.is_not(None),
+            operations.c.lease_nonce != leases.c.nonce,
+            operations.c.lease_nonce_at >= since,
+            nodes.c.boot_id == leases.c.old_boot_id,
+            nodes.c.admission == Admission.ADMITTED.value,
+            nodes.c.conflict.is_(None),
+        )
+        .order_by(leases.c.node_id)
+    )
+    if operation_ids is not None:
+        query = query.where(operations.c.id.in_(operation_ids))
+    return [
+        Renewal(_lease(row), row.lease_nonce, row.kind, row.of_rollout, row.labels)
+        for row in conn.execute(query)
+        if (row.hold or {}).get("nonce") != row.lease_nonce  # answered already
+    ]
+
+
+def nodes_of(conn: Connection, operation_ids: Sequence[str]) -> set[str]:
+    """Ids of the nodes of these operations."""
+    return set(conn.execute(select(operations.c.node_id).where(operations.c.id.in_(operation_ids))).scalars())
 
 
 def renew(conn: Connection, lease: Lease, nonce: str, now: float) -> bool:
@@ -201,4 +292,5 @@ def _lease(row: Any) -> Lease:
         row.granted_at,
         row.ended_at,
         row.end_reason,
+        tuple((scope, name, replicas) for scope, name, replicas in row.costs or ()),
     )

@@ -56,8 +56,7 @@ def _gather() -> Mapping[str, Any]:
 
 
 def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, Any]:
-    held = leases.held(conn)
-    console().outage.leases((held.node_name,) if held else ())
+    console().outage.leases(leases.holder_names(conn))
     cells = node_list.cells(conn, group)
     counts = node_list.state_counts(conn)
     running = operations.all_open(conn)
@@ -76,7 +75,6 @@ def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, 
         "running": running[:12],
         "running_total": len(running),
         "node_names": node_list.names(conn, {operation.node_id for operation in running[:12]}),
-        "lease": held,
         "needs": attention.needs(conn, now()),
         "latest": events.recent(conn, limit=_EVENTS),
     }

@@ -33,8 +33,8 @@ def until(true: Callable[[], bool]) -> None:
 
 def asking_node(db: Database, now: float) -> str:
     with db.write() as change:
-        kit.add_gateway(change.conn)
-        node_id = kit.add_node(change.conn, desired_operation_id="op_a")
+        gateway_id = kit.add_gateway(change.conn, heartbeat_at=now)
+        node_id = kit.add_node(change.conn, desired_operation_id="op_a", gateway_id=gateway_id)
         kit.add_operation(change.conn, node_id, id="op_a", phase="staged", clock_at=now)
         ask_lease(change, node_id, LeaseRequest(operation_id="op_a", nonce="n1"), now)
     return node_id
@@ -42,15 +42,14 @@ def asking_node(db: Database, now: float) -> str:
 
 def granted(db: Database) -> bool:
     with db.read() as conn:
-        return leases.held(conn) is not None
+        return bool(leases.all_held(conn))
 
 
 def expired_pin(db: Database) -> str:
     with db.write() as change:
         image_id = kit.add_image(change.conn)
-        return kit.add_node(
-            change.conn, pin_image_id=image_id, pinned_at=NOW, pin_until=NOW, pin_actor="ana", pin_reason="fair"
-        )
+        pin = {"pin_image_id": image_id, "pinned_at": NOW, "pin_until": NOW, "pin_actor": "ana", "pin_reason": "fair"}
+        return kit.add_node(change.conn, gateway_id=kit.add_gateway(change.conn), **pin)
 
 
 def pinned(db: Database, node_id: str) -> bool:
@@ -117,7 +116,7 @@ Conductor(db, clock=lambda: float(sys.argv[3])).round()
 def test_killed_after_any_statement_it_loses_and_doubles_nothing(database_url: str, database: Database) -> None:
     asking_node(database, NOW)
     node_id = expired_pin(database)
-    for after in range(1, 60, 4):
+    for after in range(1, 100, 5):
         command = [sys.executable, "-c", _KILLED, database_url, str(after), str(NOW + 1)]
         killed = subprocess.run(command, timeout=60, check=False)
         assert killed.returncode in (0, 9)

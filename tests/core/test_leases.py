@@ -1,4 +1,4 @@
-"""Who is served next, and when budget returns."""
+"""Requests for leases, and when budget returns."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import replace
 import pytest
 
 from app.core.clocks import GATEWAY_FRESH_S
-from app.core.leases import ANSWER_WITHIN_S, LONG_RETRY_S, Asking, Held, decide, reason_to_return
+from app.core.leases import ANSWER_WITHIN_S, LONG_RETRY_S, Asking, Held, reason_to_return, retry_s
 from app.core.policy import Policy
 from tests.server_kit import NOW
 
 POLICY = Policy()
 
 
-def asking(name: str, asked_s_ago: float, **given: object) -> Asking:
+def asking(**given: object) -> Asking:
     values: dict[str, object] = {
-        "operation_id": f"op_{name}",
-        "node_id": f"node_{name}",
-        "node_name": name,
+        "operation_id": "op_a",
+        "node_id": "node_a",
+        "node_name": "a",
         "kind": "activate",
-        "nonce": f"nonce-{name}",
-        "asked_at": NOW - asked_s_ago,
+        "nonce": "nonce-a",
+        "asked_at": NOW - 60,
         "nonce_at": NOW - 1,
         "answered": False,
         "retry_s": 0.0,
@@ -29,48 +29,24 @@ def asking(name: str, asked_s_ago: float, **given: object) -> Asking:
     return Asking(**(values | given))  # type: ignore[arg-type]
 
 
-def test_the_oldest_request_is_served_and_the_others_hear_why_not() -> None:
-    found = decide([asking("b", 10), asking("a", 60), asking("c", 5)], None, NOW)
-    assert found.grant is not None and found.grant.node_name == "a"
-    assert [one.asking.node_name for one in found.waiting] == ["b", "c"]
-    assert {one.text for one in found.waiting} == {"waits for a, which is being updated"}
-
-
-def test_nobody_is_served_while_somebody_has_it() -> None:
-    found = decide([asking("b", 10)], "a", NOW)
-    assert found.grant is None
-    assert [one.text for one in found.waiting] == ["waits for a, which is being updated"]
-
-
-def test_whoever_comes_late_does_not_overtake_who_was_told_to_wait() -> None:
-    first = asking("a", 60, answered=True, retry_s=5.0, nonce_at=NOW - 4)
-    found = decide([first, asking("b", 2)], None, NOW)
-    assert found.grant is None
-    assert [(one.asking.node_name, one.text) for one in found.waiting] == [("b", "waits for a, which is next")]
-
-
-def test_whoever_does_not_ask_again_loses_its_turn() -> None:
-    silent = asking("a", 600, answered=True, retry_s=5.0, nonce_at=NOW - 120)
-    found = decide([silent, asking("b", 2)], None, NOW)
-    assert found.grant is not None and found.grant.node_name == "b"
-
-
 def test_a_request_that_its_node_has_given_up_is_not_answered() -> None:
-    stale = asking("a", 60, nonce_at=NOW - ANSWER_WITHIN_S - 1)
-    found = decide([stale], None, NOW)
-    assert found.grant is None and found.waiting == ()
+    assert asking().can_be_answered(NOW)
+    assert not asking(nonce_at=NOW - ANSWER_WITHIN_S - 1).can_be_answered(NOW)
 
 
 def test_answered_requests_are_not_answered_again() -> None:
-    found = decide([asking("b", 10, answered=True, retry_s=5.0)], "a", NOW)
-    assert found.waiting == ()
+    assert not asking(answered=True, retry_s=5.0).can_be_answered(NOW)
+
+
+def test_whoever_was_told_to_wait_still_asks_until_it_is_late() -> None:
+    told = asking(answered=True, retry_s=5.0, nonce_at=NOW - 4)
+    assert told.waits(NOW)
+    assert not told.waits(NOW + 120)
 
 
 def test_a_long_queue_asks_seldom() -> None:
-    queue = [asking(f"n{number:04}", 1000 - number) for number in range(500)]
-    found = decide(queue, "a", NOW)
-    retries = [one.retry_s for one in found.waiting]
-    assert len(retries) == 500 and retries == sorted(retries)
+    retries = [retry_s(place) for place in range(500)]
+    assert retries == sorted(retries)
     assert retries[0] < 10 and retries[-1] == LONG_RETRY_S
 
 

@@ -11,7 +11,7 @@ import pytest
 from app.config import Settings
 from app.gateway.mailbox import Mailbox
 from app.gateway.server import GatewayThread
-from app.services import leases, nodes
+from app.services import admission, nodes
 from app.store import fleet, schema
 from app.store.database import Database
 from tests.gateway import kit
@@ -138,7 +138,7 @@ def test_a_lease_is_asked_for_granted_and_heard(gateway: GatewayThread, database
         await node.say(kit.status(), LeaseRequest(operation_id=operation, nonce="nonce-1"))
 
         def grant() -> bool:
-            leases.grant_leases(database, time.time())
+            admission.grant_leases(database, time.time())
             with database.read() as conn:
                 return conn.execute(schema.leases.select()).first() is not None
 

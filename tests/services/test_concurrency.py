@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 
 from app.conductor.loop import Conductor
 from app.core.errors import NotPossible
-from app.services import deadlines, leases, nodes, operations
+from app.services import admission, deadlines, nodes, operations
 from app.store import intake, schema
 from app.store import operations as stored
 from app.store.database import Change, Database
@@ -65,7 +65,7 @@ def operate(db: Database, node_ids: list[str], image_ids: list[str], seed: int) 
 
 def conduct(db: Database) -> None:
     for number in range(ROUNDS):
-        leases.grant_leases(db, NOW + number / ROUNDS)
+        admission.grant_leases(db, NOW + number / ROUNDS)
         deadlines.advance_clocks(db, NOW + 6 * number)
         Conductor(db, clock=lambda: NOW + 1).round()
         with db.read() as conn:

@@ -1,4 +1,4 @@
-"""One lease per fleet: granted once however many ask and grant, returned only when its node was seen through."""
+"""Leases of a fleet without groups: one node at a time, however many ask and grant; what returns its budget."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from app.core.leases import Held
 from app.core.policy import Policy
+from app.services.admission import grant_leases
 from app.services.desired import lease_answer
-from app.services.leases import grant_leases
 from app.services.operations import ask_lease
 from app.store import leases, schema
 from app.store.database import Database
@@ -34,9 +35,10 @@ def asking_node(db: Database, name: str, asked_at: float = NOW, **given: Any) ->
     return node_id
 
 
-def held(db: Database) -> leases.Held | None:
+def held(db: Database) -> Held | None:
     with db.read() as conn:
-        return leases.held(conn)
+        (found,) = leases.all_held(conn) or (None,)
+    return found
 
 
 def answer(db: Database, node_id: str) -> LeaseGrant | LeaseWait | None:
@@ -56,7 +58,7 @@ def test_the_first_to_ask_gets_it_and_the_next_hears_whom_it_waits_for(database:
     assert (given.nonce, given.duration_s, given.operation_id) == ("nonce-first", POLICY.lease_s, "op_first")
     told = answer(database, second)
     assert isinstance(told, LeaseWait)
-    assert (told.hold.code, told.hold.text) == ("lease", "waits for first, which is being updated")
+    assert told.hold.code == "group-budget" and "1 node away, at most 1" in told.hold.text
     assert told.nonce == "nonce-second" and told.retry_s > 0
 
 
@@ -125,17 +127,17 @@ def test_fifty_at_once_and_several_conductors_grant_one_lease(database: Database
 
 
 def test_the_index_is_the_last_guard(database: Database) -> None:
-    asking_node(database, "a")
-    other = asking_node(database, "b", NOW + 1)
-    grant_leases(database, NOW + 2)
+    node_id = asking_node(database, "a")
+    with database.read() as conn:
+        request = leases.requests(conn, ["op_a"])["op_a"]
+    assert grant_leases(database, NOW + 2)
     with database.write() as change:
-        request = next(one for one in leases.asking(change.conn) if one.node_id == other)
         assert not leases.grant(
-            change.conn, lease_id="lease_x", asking=request, duration_s=1.0, old_boot_id="b", now=NOW
+            change.conn, request, lease_id="lease_x", duration_s=1.0, old_boot_id="b", costs=(), now=NOW
         )
         change.touch("nodes")  # the transaction goes on
     found = held(database)
-    assert found is not None and found.node_name == "a"
+    assert found is not None and found.node_id == node_id
 
 
 def test_expiry_alone_returns_nothing(database: Database) -> None:
@@ -189,3 +191,30 @@ def test_a_request_is_served_once(database: Database) -> None:
     assert not grant_leases(database, NOW + 3)
     with database.read() as conn:
         assert len(conn.execute(select(schema.leases)).all()) == 1
+
+
+# --- renewing -----------------------------------------------------------------------------------------------
+
+
+def test_the_holder_that_asks_again_goes_on_under_the_new_nonce(database: Database) -> None:
+    node_id = asking_node(database, "a")
+    grant_leases(database, NOW + 1)
+    ask_again(database, "a", NOW + 5)
+    grant_leases(database, NOW + 6)
+    found = held(database)
+    assert found is not None and (found.granted_at, found.counted_s) == (NOW + 6, 0.0)
+    given = answer(database, node_id)
+    assert isinstance(given, LeaseGrant) and given.nonce == "again-a"
+
+
+def test_the_holder_that_asks_again_while_too_many_are_away_waits_and_keeps_its_reservation(database: Database) -> None:
+    node_id = asking_node(database, "a")
+    grant_leases(database, NOW + 1)
+    with database.write() as change:
+        kit.add_node(change.conn, "dead", connection="offline")
+    ask_again(database, "a", NOW + 5)
+    grant_leases(database, NOW + 6)
+    told = answer(database, node_id)
+    assert isinstance(told, LeaseWait) and told.hold.code == "group-budget"
+    found = held(database)
+    assert found is not None and found.granted_at == NOW + 1

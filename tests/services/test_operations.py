@@ -75,7 +75,7 @@ def grant(db: Database, node_id: str, nonce: str = "n1") -> str:
 
 def lease_held(db: Database) -> bool:
     with db.read() as conn:
-        return leases.held(conn) is not None
+        return bool(leases.all_held(conn))
 
 
 def read(db: Database, operation_id: str = OP) -> Operation:
@@ -311,12 +311,12 @@ def test_asking_again_keeps_ones_place(database: Database, node_id: str) -> None
     assert (operation.lease_nonce, operation.lease_asked_at, operation.lease_nonce_at) == ("n2", NOW + 1, NOW + 31)
 
 
-def test_the_holder_asks_again_on_the_same_boot(database: Database, node_id: str) -> None:
+def test_a_holder_that_asks_again_is_answered_by_the_conductor(database: Database, node_id: str) -> None:
     grant(database, node_id)
     ask(database, node_id, "n2")
     with database.read() as conn:
-        (lease,) = conn.execute(select(schema.leases)).all()
-    assert (lease.id, lease.nonce, lease.granted_at, lease.ended_at) == ("lease_1", "n2", LATER, None)
+        assert conn.execute(select(schema.leases.c.nonce)).scalar_one() == "n1"
+        assert [found.nonce for found in leases.asking_again(conn, LATER)] == ["n2"]
 
 
 def test_the_holder_asks_again_on_another_boot(database: Database, node_id: str) -> None:
@@ -324,7 +324,7 @@ def test_the_holder_asks_again_on_another_boot(database: Database, node_id: str)
     set_node(database, node_id, boot_id="boot-2")
     ask(database, node_id, "n2")
     with database.read() as conn:
-        assert conn.execute(select(schema.leases.c.nonce)).scalar_one() == "n1"
+        assert leases.asking_again(conn, LATER) == []
 
 
 def test_a_cancelled_operation_gets_no_fresh_lease(database: Database, node_id: str) -> None:
@@ -333,7 +333,7 @@ def test_a_cancelled_operation_gets_no_fresh_lease(database: Database, node_id: 
         change.conn.execute(update(schema.operations).values(cancel_asked_at=NOW))
     ask(database, node_id, "n2")
     with database.read() as conn:
-        assert conn.execute(select(schema.leases.c.nonce)).scalar_one() == "n1"
+        assert leases.asking_again(conn, LATER) == []
 
 
 def test_requests_for_foreign_and_ended_operations(database: Database, node_id: str) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from app.conductor.loop import Conductor
 from app.core.clocks import LONGEST_STEP_S, STEP_S
 from app.core.policy import Policy
-from app.services import connections, deadlines, leases
+from app.services import admission, connections, deadlines, leases
 from app.services.connections import Claim, End, Verdict
 from app.store import leases as stored
 from app.store import schema
@@ -32,7 +32,7 @@ def node_id(database: Database) -> str:
         )
         kit.add_operation(change.conn, node_id, id=OP, phase="staged", clock_at=NOW, lease_nonce="n1",
                           lease_nonce_at=NOW, lease_asked_at=NOW)  # fmt: skip
-    assert leases.grant_leases(database, NOW)
+    assert admission.grant_leases(database, NOW)
     return node_id
 
 
@@ -43,7 +43,7 @@ def beat(db: Database, now: float) -> None:
 
 def held(db: Database) -> bool:
     with db.read() as conn:
-        return stored.held(conn) is not None
+        return bool(stored.all_held(conn))
 
 
 def conduct(db: Database, start: float, seconds: float) -> None:
@@ -52,7 +52,7 @@ def conduct(db: Database, start: float, seconds: float) -> None:
     while now <= start + seconds:
         beat(db, now)
         leases.count_time(db, now)
-        leases.grant_leases(db, now)
+        admission.grant_leases(db, now)
         now += LONGEST_STEP_S
 
 
@@ -69,7 +69,7 @@ def test_a_lease_is_returned_after_its_own_time_whatever_the_clock_says(
 def test_a_conductor_that_was_away_counts_little_of_a_lease(database: Database, node_id: str) -> None:
     beat(database, NOW + 10 * HOUR_S)
     leases.count_time(database, NOW + 10 * HOUR_S)
-    leases.grant_leases(database, NOW + 10 * HOUR_S)
+    admission.grant_leases(database, NOW + 10 * HOUR_S)
     assert held(database)
 
 
@@ -80,7 +80,7 @@ def test_a_renewed_lease_begins_anew(database: Database, node_id: str) -> None:
         assert lease is not None
         stored.renew(change.conn, lease, "n2", NOW + HOUR_S)
     with database.read() as conn:
-        found = stored.held(conn)
+        found = stored.held(conn, node_id)
     assert found is not None and found.counted_s == 0.0
 
 

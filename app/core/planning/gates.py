@@ -38,7 +38,7 @@ class Gates:
         candidate = self.standing.candidates[place]
         node = self.standing.nodes[candidate.node]
         rollout = self.standing.rollouts[candidate.rollout]
-        return self._node(node) or self._taken(place, candidate) or self._target(candidate.rollout, rollout, node)
+        return self._node(node) or self._taken(place, candidate) or self._target(candidate, rollout, node)
 
     def first(self, place: int) -> Hold | None:
         """The first reason up to and including readiness; None: only the others and its services count now."""
@@ -113,7 +113,8 @@ class Gates:
         who = "an order to this node" if rollout.direct else rollout.name
         return Hold(HoldCode.OTHER_ROLLOUT, f"waits for {who}, which comes first", rollout.id)
 
-    def _target(self, rollout_place: int, rollout: RolloutView, node: NodeView) -> Hold | None:
+    def _target(self, candidate: Candidate, rollout: RolloutView, node: NodeView) -> Hold | None:
+        rollout_place = candidate.rollout
         if rollout.kind is RolloutKind.REBOOT:
             return None
         target = self.target(rollout_place, node)
@@ -127,7 +128,7 @@ class Gates:
         if key not in self._version:
             self._version[key] = self._of_version(rollout, target, node.version, back)
         found = self._version[key]
-        if found is None and target.digest in node.failed:
+        if found is None and target.digest in node.failed and not candidate.override_failed:
             return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before", node.id)
         return found
 

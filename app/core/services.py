@@ -1,0 +1,142 @@
+"""Services: their expected replicas, how few our own actions may leave, why replicas came and went. Pure.
+
+A service is the containers of one (scope, name) on any nodes. Its scope is what the container's labels say, else the
+name of the node's policy group, else empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.core.snapshot import ServiceKey, ServiceView
+
+PEAK_DAYS = 7
+"""Without a label or an operator's word, the most replicas seen healthy within so many days are expected."""
+
+_NOT_SERVING = ("unhealthy", "starting")
+
+
+def scope_of(container_scope: str, policy_group: str) -> str:
+    """The scope of a container of a node whose policy group has this name (empty: it is in none)."""
+    return container_scope or policy_group
+
+
+def serves(state: str, health: str) -> bool:
+    """Whether a container counts as a healthy replica; one without a health check does while it runs."""
+    return state == "running" and health not in _NOT_SERVING
+
+
+def label_of(key: ServiceKey) -> str:
+    """`scope/name`, as people and subjects of holds name it."""
+    return f"{key[0]}/{key[1]}" if key[0] else key[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an operator said of a service; None: nothing."""
+
+    floor: int | None = None
+    expected: int | None = None
+    single_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of a service."""
+
+    healthy: int = 0
+    """Now."""
+    labelled: int | None = None
+    """The most that a label of its containers asks for."""
+    peak: int = 0
+    """Most seen healthy in the last days."""
+    per_node: bool = False
+    """All its containers say that it is on every node by design."""
+
+
+NOTHING_SAID = Said()
+
+
+def expected_replicas(said: Said, seen: Seen, frozen: int = 0) -> int:
+    """An operator's word is the last; else a label's, else the most seen, and never fewer than a rollout froze."""
+    if said.expected is not None:
+        return said.expected
+    found = seen.labelled if seen.labelled is not None else max(seen.peak, seen.healthy)
+    return max(found, frozen)
+
+
+def floor_of(said: Said, expected: int, allowed: bool) -> int:
+    """Fewest healthy replicas that our own actions may leave: one less than expected, and a single one never moves
+    unless that is allowed. An operator's floor is taken as it is; an allowance frees a single replica all the same."""
+    if expected <= 1 and allowed:
+        return 0
+    if said.floor is not None:
+        return said.floor
+    return 1 if expected == 1 else max(expected - 1, 0)
+
+
+def view(key: ServiceKey, said: Said, seen: Seen, *, frozen: int = 0, allowed: bool = False) -> ServiceView:
+    """The service as plans see it. `frozen`, `allowed`: what rollouts under way expect at most, and allow."""
+    expected = expected_replicas(said, seen, frozen)
+    allowed = allowed or said.single_allowed
+    floor = None if seen.per_node and said.floor is None else floor_of(said, expected, allowed)
+    return ServiceView(key=key, expected=expected, floor=floor, allowed=allowed)
+
+
+# --- why replicas come and go -------------------------------------------------------------------------------
+
+
+class ChangeCause(StrEnum):
+    OPERATION = "operation"
+    """Ours: an update, a way back or a reboot under a lease."""
+    OFFLINE = "offline"
+    REBOOT = "reboot"
+    """The node booted without us."""
+    MOVED = "moved"
+    """Gone here and come elsewhere at the same time."""
+    CONTAINER = "container"
+    """The container itself stopped, started, or changed its health."""
+    UNSEEN = "unseen"
+    """The node cannot see its containers."""
+    LEFT = "left"
+    """The node was retired, or declared lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMoment:
+    """What of a node explains a change of its replicas."""
+
+    name: str
+    member: bool
+    """Admitted and not declared lost."""
+    online: bool
+    placement_known: bool
+    rebooted: bool
+    """In another boot than when its replicas were last looked at."""
+    boot_cause: str
+    """What its newest boot event says, such as `local command`; empty: nothing."""
+    operation: str
+    """The operation of ours that it is down for or was last down for, in words; empty: none."""
+    under_way: bool
+    """That operation has it down, or its lease is out."""
+
+
+def explain(change: int, moved: bool, node: NodeMoment) -> tuple[ChangeCause, str]:
+    """Cause and one sentence for replicas lost (below 0) or returned on a node. The first that explains it speaks."""
+    lost = change < 0
+    if not node.member:
+        return ChangeCause.LEFT, f"{node.name} left the fleet"
+    if node.operation and (node.under_way or node.rebooted):
+        return ChangeCause.OPERATION, f"{node.name}: {node.operation}" if lost else f"back after {node.operation}"
+    if not node.online:
+        return ChangeCause.OFFLINE, f"{node.name} went offline"
+    if node.rebooted:
+        because = f" ({node.boot_cause})" if node.boot_cause else ""
+        how = f"{node.name} rebooted without us{because}"
+        return ChangeCause.REBOOT, how if lost else f"back: {how}"
+    if not node.placement_known:
+        return ChangeCause.UNSEEN, f"{node.name} cannot see its containers"
+    if moved:
+        return ChangeCause.MOVED, f"moved away from {node.name}" if lost else f"moved to {node.name}"
+    return ChangeCause.CONTAINER, f"{'stopped or turned unhealthy' if lost else 'runs and is healthy'} on {node.name}"

@@ -1,0 +1,247 @@
+"""Admission: who of those that ask may go down now. Plans on a view of the fleet, grants only what the database bears.
+
+Each tick: bring the view up to date by what changed, let the planner choose (core.planner.admit), grant in one
+transaction that looks at everything again (admission_apply), and tell the others what they wait for. The view may be
+old or wrong; that costs a tick and never a replica.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from app.core.group_policy import PrometheusGate
+from app.core.holds import Hold
+from app.core.leases import ANSWER_WITHIN_S, Asking, retry_s
+from app.core.planner import Admissions, Standing, admit
+from app.core.snapshot import Candidate, RolloutView, Snapshot
+from app.services.admission_apply import Chosen, apply, renew
+from app.services.admission_view import FleetView, Setting, answerable_until, read_setting
+from app.services.domain_losses import current
+from app.services.leases import return_seen
+from app.store import gateways, leases, operations, revisions, rollout_holds
+from app.store import snapshot as store
+from app.store.database import Database, Priority
+from app.store.nudges import EVERYTHING
+from wire.messages import OperationKind
+
+FULL_S = 30.0
+"""All is gathered anew after this: what no nudge told (a gateway that died, a day that began) is seen by then."""
+_BATCH = 200
+"""Answers in one transaction: operators wait for no more than this."""
+_ALL_ANEW = frozenset({"groups", "services", "domains", EVERYTHING})
+_RULES = frozenset({"freezes", "rollouts", "images"})
+_OF_NODES = ("node:", "desired:")
+_WATCHED = ("operations", "nodes", "rollouts", "groups", "freezes")
+"""Their revisions tell what no nudge told."""
+_NUDGE_S = 2.0
+"""A nudge that is still to come takes a fraction of this."""
+
+Gates = Callable[[Iterable[PrometheusGate]], tuple[Hold, ...]]
+"""Which of these gates are shut, without waiting for anybody."""
+
+
+def gather(db: Database, now: float, gates: Gates | None = None) -> Snapshot:
+    """The whole fleet as it is now, for a plan."""
+    with db.read() as conn:
+        return gathered(conn, now, gates).snapshot()
+
+
+def gathered(conn: Connection, now: float, gates: Gates | None = None) -> FleetView:
+    setting = read_setting(conn, now)
+    return FleetView(conn, now, current(conn, now, setting.groups), _shut(setting, gates))
+
+
+def grant_leases(db: Database, now: float) -> bool:
+    """One tick with a view of its own; whether a lease was granted."""
+    return Admission().tick(db, now)
+
+
+def _shut(setting: Setting, gates: Gates | None) -> Mapping[str, tuple[Hold, ...]]:
+    if gates is None:
+        return {}
+    return {rollout.id: gates(rollout.policy.prometheus) for rollout in setting.rollouts if rollout.policy.prometheus}
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a tick leaves for the next one."""
+
+    view: FleetView
+    standing: Standing
+    full_at: float
+
+
+class Admission:
+    """One for a conductor. `note` may be called on any thread; `tick` on one."""
+
+    def __init__(self, gates: Gates | None = None) -> None:
+        self._gates = gates
+        self._known: _Known | None = None
+        self._topics: set[str] = {EVERYTHING}
+        self._guard = threading.Lock()
+        self._revisions: dict[str, int] = {}
+        self._unheard_at: float | None = None
+        self._edge_at = 0.0
+        """When something changes although nobody says so: a request is given up."""
+
+    def note(self, topics: Iterable[str]) -> None:
+        """These changed."""
+        with self._guard:
+            self._topics.update(topics)
+
+    def tick(self, db: Database, now: float) -> bool:
+        """Return what can be returned, grant what fits, answer the others; whether anything was granted."""
+        topics = self._take_topics() or self._unheard(db, now)
+        full = self._known is not None and not 0 <= now - self._known.full_at < FULL_S
+        if not full and not topics and now < self._edge_at:
+            return False
+        try:
+            return self._tick(db, now, topics, full)
+        except BaseException:
+            self._known = None  # half of it may be new: begin again with all
+            raise
+
+    def _take_topics(self) -> set[str]:
+        with self._guard:
+            topics, self._topics = self._topics, set()
+        return topics
+
+    def _unheard(self, db: Database, now: float) -> set[str]:
+        """Everything, when rows have changed for a while and no nudge came of it."""
+        with db.read() as conn:
+            found = revisions.of_topics(conn, _WATCHED)
+        if found == self._revisions:
+            self._unheard_at = None
+            return set()
+        if self._unheard_at is None or not now - self._unheard_at >= 0:
+            self._unheard_at = now
+        return {EVERYTHING} if now - self._unheard_at >= _NUDGE_S else set()
+
+    def _tick(self, db: Database, now: float, topics: set[str], full: bool) -> bool:
+        with db.read() as conn:
+            self._revisions, self._unheard_at = revisions.of_topics(conn, _WATCHED), None
+        return_seen(db, now)
+        topics |= self._take_topics()
+        with db.read() as conn:
+            again = [found.lease.operation_id for found in leases.asking_again(conn, now - ANSWER_WITHIN_S)]
+        if again:
+            renew(db, again, now)
+        with db.read() as conn:
+            if not store.anything_wanted(conn):
+                self._known, self._edge_at = None, now + FULL_S
+                return False
+            known = self._brought_up_to_date(conn, now, topics, full)
+        admissions = admit(known.standing)
+        granted = self._grant(db, known, admissions, now)
+        self._answer(db, known, admissions, now)
+        self._edge_at = min(
+            (answerable_until(asking) for asking in known.view.asking.values() if not asking.answered),
+            default=now + FULL_S,
+        )
+        return granted
+
+    # --- the view -------------------------------------------------------------------------------------------
+
+    def _brought_up_to_date(self, conn: Connection, now: float, topics: set[str], full: bool) -> _Known:
+        known = self._known
+        if known is None or full or not topics.isdisjoint(_ALL_ANEW) or not self._refresh(conn, known, now, topics):
+            view = gathered(conn, now, self._gates)
+            known = self._known = _Known(view, Standing.of(view.snapshot()), now)
+        return known
+
+    def _refresh(self, conn: Connection, known: _Known, now: float, topics: set[str]) -> bool:
+        """Whether the view could be kept."""
+        view = known.view
+        rules = any(topic in _RULES or topic.startswith("rollout:") for topic in topics)
+        setting = view.setting
+        setting = read_setting(conn, now) if rules else replace(setting, now=now, gateways=gateways.all_seen(conn))
+        changed = {topic.partition(":")[2] for topic in topics if topic.startswith(_OF_NODES)}
+        changed |= {asking.node_id for asking in view.asking.values() if not asking.can_be_answered(now)}
+        services = len(view.services)
+        losses = current(conn, now, setting.groups)
+        different = view.refresh(conn, setting, changed, losses, _shut(setting, self._gates), rollouts_too=rules)
+        if different is None:
+            return False
+        if len(view.services) != services:
+            known.standing = Standing.of(view.snapshot())
+        else:
+            known.standing.replace_nodes(different)
+            known.standing.replace_rest(
+                view.rollouts, view.candidates, view.group_views, view.services, now, view.fleet_hold
+            )
+        return True
+
+    # --- what follows from it -------------------------------------------------------------------------------
+
+    def _grant(self, db: Database, known: _Known, admissions: Admissions, now: float) -> bool:
+        standing, view = known.standing, known.view
+        chosen = []
+        for place in admissions.admitted:
+            candidate = standing.candidates[place]
+            asking = view.asking.get(candidate.operation_id)
+            if asking is not None and asking.can_be_answered(now):
+                chosen.append(_chosen(candidate, asking, standing.rollouts[candidate.rollout]))
+        if not chosen:
+            return False
+        applied = apply(db, view.setting, chosen, now)
+        self.note(f"node:{one.node_id}" for one in chosen)
+        if applied.stale:
+            self.note({EVERYTHING})
+        return bool(applied.granted)
+
+    def _answer(self, db: Database, known: _Known, admissions: Admissions, now: float) -> None:
+        """Tell those that ask and get nothing why, the first in line to ask again soon."""
+        waiting = []
+        for line, (place, hold) in enumerate(admissions.holds.items()):
+            candidate = known.standing.candidates[place]
+            asking = known.view.asking.get(candidate.operation_id)
+            if asking is not None and asking.can_be_answered(now):
+                rollout = known.standing.rollouts[candidate.rollout]
+                waiting.append(_Waiting(asking, hold, "" if rollout.direct else rollout.id, retry_s(line)))
+        for start in range(0, len(waiting), _BATCH):
+            self._answer_some(db, waiting[start : start + _BATCH])
+
+    def _answer_some(self, db: Database, waiting: Sequence[_Waiting]) -> None:
+        with db.write(Priority.BACKGROUND) as change:
+            free = operations.claim(change.conn, [one.asking.operation_id for one in waiting])
+            for one in waiting:
+                if one.asking.operation_id not in free:
+                    continue  # its turn comes with the next tick
+                if operations.answer_to_wait(change.conn, one.asking.operation_id, one.asking.nonce, one.told):
+                    change.touch(f"desired:{one.asking.node_id}")
+            holds = [(one.rollout_id, one.asking.node_id, one.hold) for one in waiting if one.rollout_id]
+            for rollout_id in rollout_holds.keep(change.conn, holds):
+                change.touch(f"rollout:{rollout_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    asking: Asking
+    hold: Hold
+    rollout_id: str
+    retry_s: float
+
+    @property
+    def told(self) -> dict[str, object]:
+        return {
+            "code": self.hold.code.value,
+            "text": self.hold.text,
+            "subject": self.hold.subject,
+            "until": self.hold.until,
+            "retry_s": self.retry_s,
+            "nonce": self.asking.nonce,
+        }
+
+
+def _chosen(candidate: Candidate, asking: Asking, rollout: RolloutView) -> Chosen:
+    return Chosen(
+        operation_id=candidate.operation_id,
+        node_id=asking.node_id,
+        rollout_id=None if rollout.direct else rollout.id,
+        kind=OperationKind(asking.kind),
+        canary=candidate.canary,
+    )

@@ -1,0 +1,65 @@
+"""Services as plans see them, put together from what operators said, labels ask for and was seen. Reads only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from app.core.services import NOTHING_SAID, PEAK_DAYS, view
+from app.core.snapshot import ServiceKey, ServiceView
+from app.store import services as store
+from app.store.rollouts import Rollout
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What rollouts under way hold services to."""
+
+    expected: Mapping[ServiceKey, int]
+    """The most that any of them froze at its start."""
+    allowed: Set[ServiceKey]
+    """Single replicas that one of them may move."""
+
+    @staticmethod
+    def of(rollouts: Iterable[Rollout]) -> Frozen:
+        expected: dict[ServiceKey, int] = {}
+        allowed: set[ServiceKey] = set()
+        for rollout in rollouts:
+            allowed |= rollout.allowances
+            for key, replicas in rollout.expected.items():
+                expected[key] = max(replicas, expected.get(key, 0))
+        return Frozen(expected, allowed)
+
+
+def service_views(
+    conn: Connection,
+    healthy: Mapping[ServiceKey, int],
+    group_names: Set[str],
+    frozen: Frozen,
+    now: float,
+    *,
+    all_of_them: bool = False,
+) -> dict[ServiceKey, ServiceView]:
+    """The services that are keys of `healthy` (replicas on nodes that are up now). `all_of_them`: these are so many
+    that whole tables are read at once."""
+    keys = None if all_of_them else sorted(healthy)
+    as_labelled = None if keys is None else sorted({*keys, *(("", name) for _, name in keys)})
+    words = store.words(conn, keys)
+    peaks = store.peaks(conn, int(now // DAY_S) - PEAK_DAYS, keys)
+    labels: defaultdict[ServiceKey, list[tuple[int | None, bool]]] = defaultdict(list)
+    for row in store.labels_of(conn, as_labelled):
+        labels[(row.scope, row.service)].append((row.labelled, bool(row.per_node)))
+    found = {}
+    for key, number in healthy.items():
+        own = labels.get(key, [])
+        if key[0] in group_names:  # containers without a scope of their own are of their node's group
+            own = [*own, *labels.get(("", key[1]), ())]
+        said = words[key].said if key in words else NOTHING_SAID
+        seen = store.seen(number, own, peaks.get(key, 0))
+        found[key] = view(key, said, seen, frozen=frozen.expected.get(key, 0), allowed=key in frozen.allowed)
+    return found

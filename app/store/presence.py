@@ -1,0 +1,24 @@
+"""Who has gone offline lately, and how large the fleet is that they went from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, select
+
+from app.store.schema import nodes
+
+_MEMBER = nodes.c.admission == "admitted", nodes.c.lost_at.is_(None)
+
+
+def gone_since(conn: Connection, since: float) -> list[tuple[str, Mapping[str, str], float]]:
+    """Members that are offline and were last heard after then: id, labels, when."""
+    query = select(nodes.c.id, nodes.c.labels, nodes.c.last_seen_at).where(
+        *_MEMBER, nodes.c.connection == "offline", nodes.c.last_seen_at > since
+    )
+    return [(row[0], row[1], row[2]) for row in conn.execute(query)]
+
+
+def labels_of_members(conn: Connection) -> list[Mapping[str, str]]:
+    """One for each member."""
+    return list(conn.execute(select(nodes.c.labels).where(*_MEMBER)).scalars())

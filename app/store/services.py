@@ -1,0 +1,147 @@
+"""Services: what operators said of them, what was seen of them, and the replicas that serve now, summed in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert, select, tuple_, update
+
+from app.core.services import Said, Seen
+from app.core.snapshot import ServiceKey
+from app.store.schema import containers, nodes, service_peaks, services
+from app.store.snapshot import SERVES
+
+_KEYS_AT_ONCE = 200
+
+Keys = Sequence[ServiceKey] | None
+
+
+# --- what operators said ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What an operator said of a service, by whom and why."""
+
+    said: Said
+    actor: str
+    reason: str
+    changed_at: float | None
+
+
+def words(conn: Connection, keys: Keys = None) -> dict[ServiceKey, Word]:
+    """Services of which an operator said something."""
+    query = select(services)
+    return {(row.scope, row.name): _word(row) for row in _by_key(conn, query, services.c.scope, services.c.name, keys)}
+
+
+def say(conn: Connection, key: ServiceKey, said: Said, actor: str, reason: str, now: float) -> None:
+    """Keep what an operator says of the service from now on."""
+    values = {
+        "floor": said.floor,
+        "expected": said.expected,
+        "single_allowed": said.single_allowed,
+        "actor": actor,
+        "reason": reason,
+        "changed_at": now,
+    }
+    this = services.c.scope == key[0], services.c.name == key[1]
+    if conn.execute(update(services).where(*this).values(**values)).rowcount == 0:
+        conn.execute(insert(services).values(scope=key[0], name=key[1], **values))
+
+
+def _word(row: Any) -> Word:
+    return Word(Said(row.floor, row.expected, row.single_allowed), row.actor, row.reason, row.changed_at)
+
+
+# --- what was seen ------------------------------------------------------------------------------------------
+
+
+def labels_of(conn: Connection, keys: Keys = None) -> list[Any]:
+    """Of each scope (as the containers say) and service: `labelled`, the most replicas that a label asks for, and
+    `per_node`, whether all its containers are on their nodes by design. Keys with an empty scope: of any group."""
+    query = select(
+        containers.c.scope,
+        containers.c.service,
+        func.max(containers.c.replicas).label("labelled"),
+        func.min(case((containers.c.per_node, 1), else_=0)).label("per_node"),
+    ).group_by(containers.c.scope, containers.c.service)
+    return _by_key(conn, query, containers.c.scope, containers.c.service, keys)
+
+
+def peaks(conn: Connection, since_day: int, keys: Keys = None) -> dict[ServiceKey, int]:
+    """The most replicas seen healthy at once since that day (days since 1970)."""
+    query = (
+        select(service_peaks.c.scope, service_peaks.c.name, func.max(service_peaks.c.healthy))
+        .where(service_peaks.c.day >= since_day)
+        .group_by(service_peaks.c.scope, service_peaks.c.name)
+    )
+    return {(row[0], row[1]): row[2] for row in _by_key(conn, query, service_peaks.c.scope, service_peaks.c.name, keys)}
+
+
+def raise_peaks(conn: Connection, day: int, healthy: Mapping[ServiceKey, int]) -> None:
+    """Note how many are healthy where that is more than was seen on that day."""
+    known = {
+        (row[0], row[1]): row[2]
+        for row in _by_key(
+            conn,
+            select(service_peaks.c.scope, service_peaks.c.name, service_peaks.c.healthy).where(
+                service_peaks.c.day == day
+            ),
+            service_peaks.c.scope,
+            service_peaks.c.name,
+            sorted(healthy),
+        )
+    }
+    new = [key for key in sorted(healthy) if key not in known]
+    more = [key for key in sorted(healthy) if key in known and healthy[key] > known[key]]
+    if new:
+        rows = [{"scope": key[0], "name": key[1], "day": day, "healthy": healthy[key]} for key in new]
+        conn.execute(insert(service_peaks), rows)
+    if more:
+        statement = update(service_peaks).where(
+            service_peaks.c.scope == bindparam("of_scope"),
+            service_peaks.c.name == bindparam("of_name"),
+            service_peaks.c.day == day,
+        )
+        conn.execute(
+            statement.values(healthy=bindparam("to_healthy")),
+            [{"of_scope": key[0], "of_name": key[1], "to_healthy": healthy[key]} for key in more],
+        )
+
+
+def seen(healthy: int, labels: Sequence[tuple[int | None, bool]], peak: int) -> Seen:
+    """One service's sights put together; of several sources the strictest holds."""
+    labelled = [number for number, _ in labels if number is not None]
+    return Seen(
+        healthy=healthy,
+        labelled=max(labelled, default=None),
+        peak=peak,
+        per_node=bool(labels) and all(per_node for _, per_node in labels),
+    )
+
+
+# --- what serves now ----------------------------------------------------------------------------------------
+
+
+def serving(conn: Connection, up: ColumnElement[bool], keys: Sequence[ServiceKey]) -> list[Any]:
+    """Healthy replicas of these (scope as containers say, service) on nodes that are up, summed for each set of node
+    labels: a container without a scope of its own belongs to its node's group. Columns: scope, service, labels, n."""
+    query = (
+        select(containers.c.scope, containers.c.service, nodes.c.labels, func.count().label("n"))
+        .join(nodes, nodes.c.id == containers.c.node_id)
+        .where(SERVES, up)
+        .group_by(containers.c.scope, containers.c.service, nodes.c.labels)
+    )
+    return _by_key(conn, query, containers.c.scope, containers.c.service, keys)
+
+
+def _by_key(conn: Connection, query: Any, scope: ColumnElement[str], name: ColumnElement[str], keys: Keys) -> list[Any]:
+    if keys is None:
+        return list(conn.execute(query))
+    found: list[Any] = []
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        found += conn.execute(query.where(tuple_(scope, name).in_(keys[start : start + _KEYS_AT_ONCE])))
+    return found
