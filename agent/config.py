@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.checks import Builtin, ChecksConfig, DiskLimit
+from agent.drain import FOLDERS
 from agent.errors import ConfigError
 from agent.phases.inputs import Limits
 from agent.witnesses import WitnessConfig
@@ -73,6 +74,10 @@ class WitnessOptions(Section, frozen=True, kw_only=True):
     timeout_s: float = 10.0
 
 
+class DrainOptions(Section, frozen=True, kw_only=True):
+    folders: list[str] | None = None
+
+
 class SpanOptions(Section, frozen=True, kw_only=True):
     """See agent.phases.inputs.Limits; only what an operator has a reason to change."""
 
@@ -98,6 +103,7 @@ class File(Section, frozen=True, kw_only=True):
     """Permits ws:// and http:// beyond loopback."""
     labels: dict[str, str] = {}
     checks: CheckOptions = CheckOptions()
+    drain: DrainOptions = DrainOptions()
     witnesses: WitnessOptions = WitnessOptions()
     limits: SpanOptions = SpanOptions()
 
@@ -118,6 +124,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     checks: ChecksConfig
     check_interval_s: float
     trial_check_interval_s: float
+    drain_folders: tuple[Path, ...]
     witnesses: WitnessConfig
     limits: Limits
 
@@ -167,6 +174,7 @@ def build(file: File) -> Config:
         checks=_checks(file.checks, state_folder),
         check_interval_s=_positive("checks.interval_s", file.checks.interval_s),
         trial_check_interval_s=_positive("checks.trial_interval_s", file.checks.trial_interval_s),
+        drain_folders=_drain_folders(file.drain),
         witnesses=_witnesses(file.witnesses),
         limits=Limits(
             stage_s=_positive("limits.stage_s", file.limits.stage_s),
@@ -262,6 +270,12 @@ def _checks(options: CheckOptions, state_folder: Path) -> ChecksConfig:
         ignored_units=frozenset(options.ignored_units),
         script_limit_s=_positive("checks.script_limit_s", options.script_limit_s),
     )
+
+
+def _drain_folders(options: DrainOptions) -> tuple[Path, ...]:
+    if options.folders is None:
+        return FOLDERS
+    return tuple(_absolute(f"drain.folders[{at}]", folder) for at, folder in enumerate(options.folders))
 
 
 def _disk(options: DiskOptions) -> DiskLimit:

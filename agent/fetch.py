@@ -57,10 +57,12 @@ class DownloadError(DriverError):
     transient (the same request may succeed later).
     """
 
-    def __init__(self, code: DownloadCode, text: str, status: int | None = None) -> None:
+    def __init__(
+        self, code: DownloadCode, text: str, status: int | None = None, *, transient: bool | None = None
+    ) -> None:
         super().__init__(code, text)
         self.status = status
-        self.transient = code in TRANSIENT or status in PASSING
+        self.transient = (code in TRANSIENT or status in PASSING) if transient is None else transient
 
 
 class Stop:
@@ -68,14 +70,13 @@ class Stop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stopped = False
+        self._stopped = threading.Event()
         self._socket: socket.socket | None = None
 
     def watch(self, wire: socket.socket) -> None:
         """From now on `stop` shuts `wire` down; Stopped when it is too late for that."""
         with self._lock:
-            if self._stopped:
-                raise Stopped
+            self.check()
             self._socket = wire
 
     def forget(self) -> None:
@@ -84,12 +85,17 @@ class Stop:
             self._socket = None
 
     def check(self) -> None:
-        if self._stopped:
+        if self._stopped.is_set():
+            raise Stopped
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; Stopped as soon as `stop` is called."""
+        if self._stopped.wait(seconds):
             raise Stopped
 
     def stop(self) -> None:
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             if self._socket is not None:
                 try:
                     # Past SSLSocket's own shutdown, which would pull the TLS state from under the reader.

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from agent.errors import AgentError
+from agent.facts import PROC, process_started
 from agent.state import write_atomically
 
 WHY_MOST = 200
@@ -37,7 +38,7 @@ class Inhibitor(msgspec.Struct, frozen=True, kw_only=True):
 class Inhibitors:
     """All inhibitors in `folder`; `proc` and `boot_id` are those of the running kernel."""
 
-    def __init__(self, folder: Path, boot_id: str, proc: Path = Path("/proc")) -> None:
+    def __init__(self, folder: Path, boot_id: str, proc: Path = PROC) -> None:
         self.folder = folder
         self._boot_id = boot_id
         self._proc = proc
@@ -54,7 +55,7 @@ class Inhibitors:
             by=by,
             until_s=until_s,
             pid=pid,
-            pid_started=self._started(pid) if pid is not None else "",
+            pid_started=process_started(pid, self._proc) if pid is not None else "",
         )
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -101,16 +102,7 @@ class Inhibitors:
             return False
         if inhibitor.pid is None:
             return True
-        return bool(inhibitor.pid_started) and self._started(inhibitor.pid) == inhibitor.pid_started
-
-    def _started(self, pid: int) -> str:
-        """Start time of a process in kernel ticks; empty when there is none. Field 22 of proc(5) stat."""
-        try:
-            text = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        fields = text.rpartition(")")[2].split()
-        return fields[19] if len(fields) > 19 else ""
+        return bool(inhibitor.pid_started) and process_started(inhibitor.pid, self._proc) == inhibitor.pid_started
 
 
 def user_name() -> str:

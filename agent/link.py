@@ -12,7 +12,6 @@ import itertools
 import math
 import os
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -153,7 +152,7 @@ class Link:
         self._unsigned_key = ""
         self._tries = 0
         self._nudge = asyncio.Event()
-        self._urgent: deque[LeaseRequest | LeaseReturn] = deque()
+        self._urgent: list[LeaseRequest | LeaseReturn] = []
         self._said: _Said | None = None
         self._idle = asyncio.Event()
         self.standing = Standing()
@@ -354,6 +353,9 @@ class Link:
 
         The server acts on a state at once, and would write "lease returned" before what it saw confirmed.
         """
+        # Requests are taken first: none may overtake the placement that it relies on.
+        urgent = list(self._urgent)
+        self._urgent.clear()
         picture = self._picture()
         unsaid = [item for item in picture.outbox if item.seq > said.last_seq]
         led_here = list(itertools.takewhile(lambda item: isinstance(item, NodeEvent), unsaid))
@@ -362,12 +364,9 @@ class Link:
         if status is not None:
             said.whole = False
             await said.say(said.conversation.send(status))
-        await self._say_urgent(said)
+        for request in urgent:
+            await said.say(said.conversation.send(request))
         await said.tell(unsaid[len(led_here) :])
-
-    async def _say_urgent(self, said: _Said) -> None:
-        while self._urgent:
-            await said.say(said.conversation.send(self._urgent.popleft()))
 
 
 def pause(code: int | None, tries: int, chance: float, first_s: float = BACKOFF_FIRST_S) -> float:

@@ -1,10 +1,11 @@
-"""One placement from those of several container engines."""
+"""One placement from those of several container engines, and what of it admission counts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from wire.messages import Placement
+from agent.phases.model import Serving
+from wire.messages import Container, Placement
 
 NO_RUNTIME = Placement(known=False, reason="no container engine is configured on this node")
 
@@ -25,3 +26,22 @@ def merged(placements: Mapping[int, Placement], count: int) -> Placement:
         engine=", ".join(placement.engine for placement in read if placement.engine),
         containers=[container for placement in read for container in placement.containers],
     )
+
+
+def serving(placement: Placement) -> Serving:
+    """What a reboot would take down: replicas that run and are not unhealthy, of services that are not per-node.
+
+    Services are named `scope/name`, as people see them.
+    """
+    if not placement.known:
+        return Serving(reason=placement.reason)
+    counts: dict[str, int] = {}
+    for container in placement.containers:
+        if _serves(container):
+            name = f"{container.scope}/{container.service}" if container.scope else container.service
+            counts[name] = counts.get(name, 0) + 1
+    return Serving(known=True, replicas=dict(sorted(counts.items())))
+
+
+def _serves(container: Container) -> bool:
+    return container.state == "running" and container.health in ("healthy", "none") and not container.per_node

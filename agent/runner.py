@@ -139,6 +139,7 @@ class Runner:
             answer=self._queue.put_nowait,
             progress=self._progressed,
             flush=self._flush,
+            look=lambda: self._senses.look(),
             noted=lambda: self.state.trial.witnesses if self.state.trial else {},
             last_slots=lambda: self.state.slots,
         )
@@ -163,7 +164,7 @@ class Runner:
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 await self._take(started)
-                await self._take_inhibitors()
+                await self._take_newest()
                 running = [self._spawn(work, name) for name, work in self._duties(self._link)]
                 await self._stop.wait()
                 for task in running:
@@ -216,7 +217,7 @@ class Runner:
             if self._queue.qsize() < ROOM:
                 self._room.set()
             if isinstance(given, LeaseGrant | WorkDone):
-                await self._take_inhibitors()
+                await self._take_newest()
             if isinstance(given, Desired):
                 given = Instructed(desired=given, distrust=self._distrust(given))
             if isinstance(given, ServerKeyNamed):
@@ -253,11 +254,12 @@ class Runner:
             chance=self._chance(),
         )
 
-    async def _take_inhibitors(self) -> None:
-        """Before a step towards a reboot: the newest inhibitor counts, not the one of a second ago."""
-        news = self._senses.inhibitors()
-        if news is not None:
-            await self._take(news)
+    async def _take_newest(self) -> None:
+        """Before a step towards a reboot: inhibitors and containers of this moment count, not those of a second ago."""
+        for sense in (self._senses.inhibitors, self._senses.placed):
+            news = sense()
+            if news is not None:
+                await self._take(news)
 
     async def _execute(self, command: Do | Abandon | Send) -> None:
         match command:

@@ -13,9 +13,9 @@ import msgspec
 
 from agent.drivers.base import Driver, DriverError
 from agent.inhibit import Inhibitors
-from agent.phases.inputs import Checked, Inhibited, Input, SlotsSeen, Ticked
+from agent.phases.inputs import Checked, Inhibited, Input, Placed, SlotsSeen, Ticked
 from agent.phases.model import State, Step
-from agent.placement import NO_RUNTIME, merged
+from agent.placement import NO_RUNTIME, merged, serving
 from agent.runtimes.base import Runtime
 from wire.messages import Health, HealthState, Hold, Placement
 
@@ -115,6 +115,16 @@ class Senses:
         names = [f"{inhibitor.why} ({inhibitor.by})" if inhibitor.by else inhibitor.why for inhibitor in present]
         return Inhibited(names=names) if names != self._state().inhibitors else None
 
+    def placed(self) -> Placed | None:
+        """What runs here, when that differs from what the machine knows."""
+        now = serving(self.placement())
+        return Placed(serving=now) if now != self._state().serving else None
+
+    async def look(self) -> None:
+        """Read all engines now, each within its own limits: before a step towards a reboot the newest counts."""
+        runtimes = enumerate(self._sources.runtimes)
+        await asyncio.gather(*(self._read_placement(number, runtime) for number, runtime in runtimes))
+
     async def _tick(self) -> None:
         self._tell(Ticked())
 
@@ -189,6 +199,9 @@ class Senses:
         self._placements[number] = await runtime.placement()
         if len(self._placements) == len(self._sources.runtimes):
             self._all_read.set()
+        news = self.placed()
+        if news is not None:
+            self._tell(news)
         self._changed()
 
 

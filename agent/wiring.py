@@ -14,6 +14,7 @@ from agent import facts
 from agent.checks import run_checks
 from agent.config import Config, DriverName
 from agent.download import download
+from agent.drain import Drains
 from agent.drivers.base import Driver
 from agent.drivers.files import FilesDriver
 from agent.errors import AgentError
@@ -33,6 +34,7 @@ from wire.messages import Image
 
 STATUS = "status.json"
 INHIBITORS = "inhibitors"
+DRAINING = "draining.json"
 
 
 class JudgingDriver(Driver, Protocol):
@@ -117,6 +119,7 @@ def _means(config: Config, folder: StateFolder, driver: Driver) -> Means:
         trust=partial(_trust, config.image_keys),
         probe=partial(probe, config.witnesses),
         still_standing=still_standing,
+        drain=Drains(config.drain_folders, config.run_folder / DRAINING).run,
         boot_s=facts.boottime_now,
         asleep_s=facts.asleep_s,
         downloads=folder.downloads,

@@ -9,14 +9,16 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from agent.download import Supply
+from agent.drain import Verb
 from agent.drivers.base import Driver, DriverError, Progress
 from agent.fetch import DownloadCode, DownloadError
 from agent.phases.facts import ADDRESS_ENDED
-from agent.phases.inputs import WorkDone, WorkFailed
+from agent.phases.inputs import Noted, WorkDone, WorkFailed
 from agent.phases.leases import LEASE_ENDED
 from agent.phases.model import Work, WorkKind
 from agent.trust import TrustError
-from wire.messages import Image, Slot
+from wire.messages import Check, CheckState, Image, Slot
 
 MARK_LIMIT_S = 60.0
 """For marks and arming: writes of a few bytes through a tool that may wait for a slow disk."""
@@ -31,7 +33,11 @@ ADDRESS_REFUSED = frozenset({401, 403, 410})
 
 
 class Download(Protocol):
-    async def __call__(self, image: Image, into: Path, progress: Progress) -> None: ...
+    async def __call__(self, image: Image, into: Path, progress: Progress, supply: Supply) -> None: ...
+
+
+class Drain(Protocol):
+    async def __call__(self, script: str, verb: Verb, limit_s: float) -> Check: ...
 
 
 class Means(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +49,8 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
     """TrustError when the node's own keys do not trust the image."""
     probe: Callable[[], Awaitable[dict[str, bool]]]
     still_standing: Callable[[Mapping[str, bool], Mapping[str, bool]], bool]
+    drain: Drain
+    """Runs one of the node's own executables (see agent.drain)."""
     boot_s: Callable[[], float]
     """CLOCK_BOOTTIME."""
     downloads: Path
@@ -53,12 +61,15 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
 T = TypeVar("T")
 
 Answer = WorkDone | WorkFailed
+WRONG_KEPT = 64
+"""Mirrors that are remembered as wrong, in this run of the agent; a configuration has at most eight."""
 
 
 class Worker:
     """At most one piece of work at a time, as a task made by `spawn`, where what nobody foresaw is seen.
 
-    `answer` gets the result, `progress` the share done of staging, None when that is over.
+    `answer` gets the result, `progress` the share done of staging, None when that is over; `look` reads anew what
+    runs in containers here.
     """
 
     def __init__(
@@ -66,9 +77,10 @@ class Worker:
         means: Means,
         *,
         spawn: Callable[[Coroutine[None, None, None], str], asyncio.Task[None]],
-        answer: Callable[[Answer], None],
+        answer: Callable[[Answer | Noted], None],
         progress: Callable[[float | None], None],
         flush: Callable[[float], Awaitable[None]],
+        look: Callable[[], Awaitable[None]],
         noted: Callable[[], Mapping[str, bool]],
         last_slots: Callable[[], list[Slot]],
     ) -> None:
@@ -77,10 +89,13 @@ class Worker:
         self._answer = answer
         self._progress = progress
         self._flush = flush
+        self._look = look
         self._noted = noted
         self._last_slots = last_slots
         self._task: asyncio.Task[None] | None = None
         self._work_id = 0
+        self._wrong: list[tuple[str, str]] = []
+        """(mirror, digest) where other bytes were served: not asked again for that image."""
 
     @property
     def busy(self) -> bool:
@@ -123,11 +138,15 @@ class Worker:
         match work.kind:
             case WorkKind.STAGE:
                 assert work.image is not None, "only an image is staged"
-                await self._stage(work.image)
+                await self._stage(work.image, work)
             case WorkKind.REBOOT:
                 return await self._reboot(work)
             case WorkKind.PROBE:
                 return await self._probe(work)
+            case WorkKind.DRAIN:
+                return await self._drain(work, Verb.DRAIN)
+            case WorkKind.UNDRAIN:
+                return await self._drain(work, Verb.UNDRAIN)
             case WorkKind.ARM:
                 await _limited(driver.arm(work.slot))
             case WorkKind.DISARM:
@@ -150,11 +169,17 @@ class Worker:
         return WorkDone(id=work.id, slots=self._last_slots())
 
     async def _probe(self, work: Work) -> Answer:
-        now = await self._means.probe()
+        _, now = await asyncio.gather(self._look(), self._means.probe())
         standing = self._means.still_standing(self._noted(), now)
         return WorkDone(id=work.id, slots=self._last_slots(), witnesses=now, standing=standing)
 
-    async def _stage(self, image: Image) -> None:
+    async def _drain(self, work: Work, verb: Verb) -> Answer:
+        check = await self._means.drain(work.script, verb, work.limit_s)
+        if check.state is CheckState.PASSED:
+            return WorkDone(id=work.id, slots=self._last_slots(), check=check)
+        return WorkFailed(id=work.id, code="drain", text=f"{check.name}: {check.text}", check=check)
+
+    async def _stage(self, image: Image, work: Work) -> None:
         self._means.trust(image)
         into = self._means.downloads / image.digest.removeprefix("sha256:")
         self._drop_downloads(but=into.name)
@@ -166,9 +191,19 @@ class Worker:
 
             return tell
 
-        await self._means.download(image, into, share(0.0, DOWNLOAD_SHARE))
+        def wrong(mirror: str) -> None:  # from a thread
+            loop.call_soon_threadsafe(self._note_wrong, mirror, image)
+
+        mirrors = [mirror for mirror in work.mirrors if (mirror, image.digest) not in self._wrong]
+        supply = Supply(mirrors, work.bandwidth_bytes_s, wrong)
+        await self._means.download(image, into, share(0.0, DOWNLOAD_SHARE), supply)
         await self._means.driver.stage(image, into, share(DOWNLOAD_SHARE, 1.0 - DOWNLOAD_SHARE))
         self._drop_downloads()
+
+    def _note_wrong(self, mirror: str, image: Image) -> None:
+        self._wrong = [*self._wrong, (mirror, image.digest)][-WRONG_KEPT:]
+        text = f"The mirror {mirror} served other bytes than {image.version} ({image.digest}): not asked again for it"
+        self._answer(Noted(kind="mirror-wrong", text=text))
 
     def _drop_downloads(self, but: str = "\0") -> None:
         """Of other images nothing is kept: a node's disk is small."""

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,12 +73,16 @@ class _Tail:
 
 
 async def run(
-    command: Sequence[str], limit_s: float, keep_bytes: int, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    limit_s: float,
+    keep_bytes: int,
+    environment: Mapping[str, str] | None = None,
+    began: Callable[[int], None] = lambda pid: None,
 ) -> Ended:
     """Run `command` in a process group of its own, which is killed at the end, limit or not.
 
     OSError when it cannot be executed. The environment holds PATH, LANG and what is given, nothing else, so
-    that it is the same under systemd and by hand.
+    that it is the same under systemd and by hand. `began` gets the process id, which is the group's too.
     """
     earlier = _stuck.get(tuple(command))
     if earlier is not None and earlier.returncode is None:
@@ -97,20 +101,23 @@ async def run(
             )
         finally:
             os.close(tail.write_fd)
-        code = await _wait(process, tuple(command), limit_s)
+        code = await _wait(process, tuple(command), limit_s, began)
     finally:
         tail.close()
     return Ended(code, tail.kept)
 
 
-async def _wait(process: asyncio.subprocess.Process, command: tuple[str, ...], limit_s: float) -> int | None:
+async def _wait(
+    process: asyncio.subprocess.Process, command: tuple[str, ...], limit_s: float, began: Callable[[int], None]
+) -> int | None:
     try:
+        began(process.pid)
         async with asyncio.timeout(limit_s):
             return await process.wait()
     except TimeoutError:
         return None
     finally:
-        _kill_group(process.pid)
+        kill_group(process.pid)
         _stuck.pop(command, None)
         try:
             async with asyncio.timeout(KILL_LIMIT_S):
@@ -119,7 +126,8 @@ async def _wait(process: asyncio.subprocess.Process, command: tuple[str, ...], l
             _stuck[command] = process
 
 
-def _kill_group(leader_pid: int) -> None:
+def kill_group(leader_pid: int) -> None:
+    """SIGKILL to the group; that nobody is left in it is fine."""
     try:
         os.killpg(leader_pid, signal.SIGKILL)
     except ProcessLookupError:

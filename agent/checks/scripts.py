@@ -86,7 +86,7 @@ async def run_script(script: Script, limit_s: float) -> Check:
     passed = state is CheckState.PASSED
     how = f"{ended.how} of {limit_s:g} s" if ended.code is None else ended.how
     output = "" if passed else process.readable(ended.output, OUTPUT_BYTES)
-    said = _last_words(output) if state is CheckState.FAILED else ""
+    said = last_words(output) if state is CheckState.FAILED else ""
     return Check(
         name=script.name,
         state=state,
@@ -97,7 +97,7 @@ async def run_script(script: Script, limit_s: float) -> Check:
     )
 
 
-def _last_words(output: str) -> str:
+def last_words(output: str) -> str:
     """The last line that says something: where programs write why they gave up."""
     line = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")
     return line if len(line) <= LAST_WORDS else line[: LAST_WORDS - 1] + "…"

@@ -106,8 +106,13 @@ def _booted_good(status: SlotStatus, note: Note | None, boot_id: str) -> bool | 
 
 
 def _passive_good(status: SlotStatus, note: Note | None, next_boot: bool) -> bool | None:
-    """Some boot loaders call an armed slot bad until it has booted and was marked good."""
+    """Some boot loaders call an armed slot bad until it has booted and was marked good.
+
+    What we called bad stays bad until it is written anew, whatever the boot loader says of it since.
+    """
     standing = note.standing if note else None
+    if standing is Standing.BAD:
+        return False
     match status.boot_status:
         case "good":
             return None if standing in (Standing.PARKED, Standing.ARMED) else True

@@ -132,7 +132,10 @@ def _refuse(turn: Turn, desired: Desired) -> None:
 
 
 def _refresh(turn: Turn, current: Operation, again: Operation) -> None:
-    """The operation stays as it is; of its image the newest of the short-lived addresses counts."""
+    """The operation stays as it is; where its image comes from, and how fast, counts as said last."""
+    ways = {"mirrors": again.mirrors, "bandwidth_bytes_s": again.bandwidth_bytes_s}
+    current = msgspec.structs.replace(current, **ways)
+    turn.set(operation=current)
     if current.image is None or again.image is None or current.image.digest != again.image.digest:
         return
     if current.image.url != again.image.url:

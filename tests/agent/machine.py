@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from agent.download import Supply
+from agent.drain import Verb
 from agent.drivers.base import DriverError, Progress
 from agent.drivers.files import EVIDENCE
 from agent.evidence import EvidenceTable
@@ -24,7 +26,7 @@ from agent.status import Shown
 from agent.trust import TrustCode, TrustError
 from agent.work import Means
 from tests.agent.wanted import digest
-from wire.messages import BootCause, Health, HealthState, Image, OsFacts, Placement, Slot
+from wire.messages import BootCause, Check, CheckState, Health, HealthState, Image, OsFacts, Placement, Slot
 
 TRIES = 3
 
@@ -33,7 +35,7 @@ class Machine:
     """The driver of agent.drivers.base on two slots in memory, and what else an agent needs.
 
     Fields that tests set: health, broken (versions that do not boot), failures (method -> errors to raise),
-    trusted, standing, placement, full_disk, gates (method -> event that it waits for).
+    trusted, standing, placement, full_disk, drain_fails, gates (method -> event that it waits for).
     """
 
     name = "memory"
@@ -56,6 +58,8 @@ class Machine:
         self.standing = True
         self.shuts_down = False
         self.full_disk = False
+        self.drain_fails: set[Verb] = set()
+        self.supplies: list[Supply] = []
         self.rebooted = asyncio.Event()
         self.calls: list[str] = []
         self.shown: list[Shown] = []
@@ -146,8 +150,9 @@ class Machine:
     def boot_s(self) -> float:
         return time.monotonic() + self.boot_offset_s
 
-    async def _download(self, image: Image, into: Path, progress: Progress) -> None:
+    async def _download(self, image: Image, into: Path, progress: Progress, supply: Supply) -> None:
         await self._called("download")
+        self.supplies.append(supply)
         into.write_text(image.version)
         progress(1.0)
 
@@ -157,6 +162,11 @@ class Machine:
 
     async def _probe(self) -> dict[str, bool]:
         return {"route": self.standing}
+
+    async def _drain(self, script: str, verb: Verb, limit_s: float) -> Check:
+        await self._called(verb)
+        state = CheckState.FAILED if verb in self.drain_fails else CheckState.PASSED
+        return Check(name=f"drain.d/{script}", state=state, text=f"{verb} within {limit_s:.0f} s", output="said")
 
     async def _check(self, placement: Placement | None) -> Health:
         self.checked_with.append(placement)
@@ -174,6 +184,7 @@ class Machine:
             trust=self._trust,
             probe=self._probe,
             still_standing=lambda before, now: before == now,
+            drain=self._drain,
             boot_s=self.boot_s,
             downloads=folder.downloads,
         )
