@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -10,7 +12,7 @@ from msgspec import UNSET
 from agent.phases.model import State
 from agent.picture import Picture, changed
 from sim.scenario import Claim
-from wire.messages import FromNode, LeaseRequest, LeaseReturn, OperationReport, Result, Slot, Status
+from wire.messages import FromNode, LeaseRequest, LeaseReturn, NodeEvent, OperationReport, Result, Slot, Status
 
 
 class Voice:
@@ -44,17 +46,22 @@ class Voice:
         self._urgent.append(message)
 
     def speak(self, picture: Picture, state: State) -> None:
-        """News since the last time: the status first, then requests, then events and reports."""
+        """News since the last time, in the order of agent.link: what led to the status, the status, requests, the rest."""
+        unsaid = [item for item in picture.outbox if item.seq > self._seq]
+        led_here = list(itertools.takewhile(lambda item: isinstance(item, NodeEvent), unsaid))
+        self._tell(led_here)
         status = changed(picture, self._said, whole=self._whole)
         if status is not None:
             self._whole = False
             self.out.append(self._shown(status, state))
         self.out.extend(self._urgent)
         self._urgent.clear()
-        for item in picture.outbox:
-            if item.seq > self._seq:
-                self.out.append(self._reported(item) if isinstance(item, OperationReport) else item)
-                self._seq = item.seq
+        self._tell(unsaid[len(led_here) :])
+
+    def _tell(self, items: Sequence[NodeEvent | OperationReport]) -> None:
+        for item in items:
+            self.out.append(self._reported(item) if isinstance(item, OperationReport) else item)
+            self._seq = item.seq
 
     # --- lies -----------------------------------------------------------------------------------------------
 
