@@ -156,17 +156,26 @@ def _stopped_by(conn: Connection, rollout: Rollout) -> str | None:
     """Why it has to stop, as a sentence; None while it may go on."""
     if rollout.kind is RolloutKind.ROLLBACK:
         return None
+    return _shunned(conn, rollout) or _failing(conn, rollout)
+
+
+def _shunned(conn: Connection, rollout: Rollout) -> str | None:
     for target in rollout_facts.targets(conn, rollout.targets):
         if target.withdrawn:
             return f"{target.version} was withdrawn"
         if target.bad:
             return f"{target.version} is bad fleet-wide: {target.bad}"
+    return None
+
+
+def _failing(conn: Connection, rollout: Rollout) -> str | None:
     forgiven = rollouts.last_event_at(conn, rollout.id, RolloutEventKind.RESUMED_FROM_HALT.value)
     return stops(rollout.policy, rollout_nodes.tally(conn, rollout.id, forgiven))
 
 
 def _stop(change: Change, rollout: Rollout, why: str, now: float) -> None:
-    back = rollout.policy.on_failure is OnFailure.ROLL_BACK and rollout.kind is RolloutKind.UPDATE
+    failing = rollout.kind is RolloutKind.UPDATE and _failing(change.conn, rollout) is not None
+    back = failing and rollout.policy.on_failure is OnFailure.ROLL_BACK
     by, words = (Move.ROLL_BACK, "Rolls back") if back else (Move.HALT, "Halted")
     enter(change, CONDUCTOR, rollout, by, f"{words}: {why}", why, now, moved_at=now)
     change.touch("attention")

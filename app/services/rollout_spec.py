@@ -125,9 +125,18 @@ def _chosen(conn: Connection, spec: RolloutSpec) -> list[Image]:
 
 
 def rollout_of(
-    spec: RolloutSpec, resolved: Resolved, *, id: str, number: int, actor: str, now: float, source_id: str | None = None
+    spec: RolloutSpec,
+    resolved: Resolved,
+    *,
+    id: str,
+    number: int,
+    actor: str,
+    now: float,
+    source_id: str | None = None,
+    moved_channel_id: str | None = None,
 ) -> Rollout:
-    """The draft that the spec asks for."""
+    """The draft that the spec asks for. `source_id`: the rollout that it reverses; `moved_channel_id`: the channel
+    whose move asks for it."""
     return Rollout(
         id=id,
         number=number,
@@ -146,7 +155,7 @@ def rollout_of(
         allow_downgrade=spec.allow_downgrade,
         break_glass=spec.break_glass,
         source_id=source_id,
-        channel_id=spec.channel_id,
+        channel_id=moved_channel_id,
         actor=actor,
         reason=spec.reason.strip(),
         forecast=None,

@@ -38,7 +38,14 @@ def draft(db: Database, actor: Actor, spec: RolloutSpec, now: float) -> str:
 
 
 def draft_within(
-    change: Change, actor: Actor, spec: RolloutSpec, resolved: Resolved, now: float, source_id: str | None = None
+    change: Change,
+    actor: Actor,
+    spec: RolloutSpec,
+    resolved: Resolved,
+    now: float,
+    *,
+    source_id: str | None = None,
+    moved_channel_id: str | None = None,
 ) -> Rollout:
     """As `draft`, within the change of another action."""
     conn = change.conn
@@ -51,6 +58,7 @@ def draft_within(
         actor=actor.name,
         now=now,
         source_id=source_id,
+        moved_channel_id=moved_channel_id,
     )
     rollouts.add(conn, rollout)
     if not rollout.selector:

@@ -6,10 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 from sqlalchemy import Connection, Text, cast, func, insert, select, update
 
 from app.store.schema import bad_versions, failed_versions, nodes, operations
-from wire.messages import OperationKind
+from wire.messages import Activity, OperationKind, Slot, WayBack
 
 
 class Cause(StrEnum):
@@ -91,8 +92,24 @@ def nodes_failed(conn: Connection, digests: Collection[str]) -> dict[str, list[s
     return found
 
 
-def holders(conn: Connection, digest: str, since: float, limit: int) -> list[str]:
-    """Nodes that show the digest in a slot that is not booted, and that were not told since then to disarm it."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A node that shows a digest in some slot that is not booted."""
+
+    node_id: str
+    slots: tuple[Slot, ...]
+    way_back: WayBack | None
+
+    def staged(self, digest: str) -> bool:
+        """Whether the passive slot holds it as a copy that could boot and that is not the way back."""
+        passive = next((slot for slot in self.slots if not slot.booted), None)
+        if passive is None or passive.digest != digest or passive.good is False:
+            return False
+        return self.way_back is None or self.way_back.slot != passive.name
+
+
+def holders(conn: Connection, digest: str, since: float) -> list[Holder]:
+    """Nodes that show the digest beside what is booted, and that were not told since then to disarm it."""
     told = (
         select(operations.c.node_id)
         .where(
@@ -103,7 +120,7 @@ def holders(conn: Connection, digest: str, since: float, limit: int) -> list[str
         .scalar_subquery()
     )
     rows = conn.execute(
-        select(nodes.c.id)
+        select(nodes.c.id, nodes.c.slots, nodes.c.activity)
         .where(
             nodes.c.admission == "admitted",
             nodes.c.booted_digest != digest,
@@ -111,9 +128,15 @@ def holders(conn: Connection, digest: str, since: float, limit: int) -> list[str
             nodes.c.id.not_in(told),
         )
         .order_by(nodes.c.id)
-        .limit(limit)
     )
-    return list(rows.scalars())
+    return [
+        Holder(
+            row.id,
+            msgspec.convert(row.slots, tuple[Slot, ...]),
+            msgspec.convert(row.activity or {}, Activity).way_back,
+        )
+        for row in rows
+    ]
 
 
 def running(conn: Connection, digest: str, limit: int) -> list[str]:

@@ -71,6 +71,19 @@ def all_open(conn: Connection) -> list[Operation]:
     return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 
+def unarmed_towards(conn: Connection, digests: Sequence[str]) -> list[Operation]:
+    """Open orders of operators that stage one of these contents and have armed nothing, oldest first."""
+    query = _query().where(
+        operations.c.state == OperationState.OPEN.value,
+        operations.c.target_digest.in_(digests),
+        operations.c.kind.in_((OperationKind.STAGE.value, OperationKind.ACTIVATE.value)),
+        operations.c.phase.in_((Phase.IDLE.value, Phase.STAGING.value, Phase.STAGED.value)),
+        operations.c.cancel_asked_at.is_(None),
+        operations.c.rollout_id.is_(None),
+    )
+    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+
+
 def previous_of(conn: Connection, node_id: str, booted_digest: str) -> Previous | None:
     """What the newest operation that led to the booted digest left behind, with an image of it if there is one."""
     if not booted_digest:

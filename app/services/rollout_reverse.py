@@ -1,0 +1,112 @@
+"""Sending nodes back by a linked reverse rollout: of a rollout that has ended, of one wave, of a group.
+
+Its gates are open from the beginning (rule 7), so it starts at once; floors and budgets bind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from app.core.actors import Actor
+from app.core.errors import NotFound, NotPossible
+from app.core.group_policy import Amount, GroupPolicy
+from app.core.rollouts import TERMINAL, Move, RolloutKind, RolloutNodeState, RolloutState
+from app.services.acting import need
+from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout, tell
+from app.services.rollout_orders import take_back
+from app.services.rollout_spec import Resolved, RolloutSpec
+from app.services.rollouts import draft_within
+from app.store import groups, rollout_facts, rollout_nodes
+from app.store.database import Change, Database
+from app.store.rollouts import Rollout
+
+_MOVED = (RolloutNodeState.DONE, RolloutNodeState.FAILED, RolloutNodeState.MOVING)
+
+
+def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float, *, wave: int | None = None) -> str:
+    """Every node that the ended rollout moved goes back to what it ran before; returns the reverse rollout's id.
+
+    `wave`: only the nodes of this wave, 0 for the canaries; the rollout may be under way then, and is paused.
+    """
+    need(reason, "Say why it is rolled back.")
+    with db.write() as change:
+        source = locked_rollout(change, rollout_id)
+        _reversible(source, wave)
+        nodes = _moved_nodes(change.conn, source, wave)
+        if not nodes:
+            raise NotPossible("nothing-to-do", f"No node of rollout {source.number} runs what it led to.")
+        if source.state is RolloutState.RUNNING:
+            text = f"Paused by {actor.name}: {_part(wave)} is sent back{because(reason)}"
+            enter(change, actor, source, Move.PAUSE, text, reason, now)
+        spec = _spec(source.policy, source.group_id, nodes, reason)
+        resolved = Resolved((), spec.policy or source.policy, source.group_name, "", nodes)
+        made = _begin(change, actor, spec, resolved, source.id, now)
+        text = f"Rolled back by rollout {made.number} of {actor.name}, {_part(wave)}{because(reason)}"
+        tell(change, source, RolloutEventKind.REVERSED, text, now, actor=actor.name)
+    take_back(db, now)
+    return made.id
+
+
+def reverse_group(db: Database, actor: Actor, group_id: str, reason: str, now: float) -> str:
+    """Every node of the group goes back to the version before, each to its own; returns the rollout's id."""
+    need(reason, "Say why the group is rolled back.")
+    with db.write() as change:
+        group = groups.get(change.conn, group_id)
+        if group is None:
+            raise NotFound("group", group_id)
+        nodes = tuple(groups.member_ids(change.conn, group.selector))
+        if not nodes:
+            raise NotPossible("nothing-to-do", f"There is no admitted node in group {group.name}.")
+        spec = _spec(group.policy, group.id, nodes, reason)
+        resolved = Resolved((), spec.policy or group.policy, group.name, "", nodes)
+        return _begin(change, actor, spec, resolved, None, now).id
+
+
+def _reversible(source: Rollout, wave: int | None) -> None:
+    if source.kind is RolloutKind.REBOOT:
+        raise NotPossible("no-way-back", "A reboot changed no version: there is nothing to roll back.")
+    if source.started_at is None:
+        raise NotPossible("not-started", f"Rollout {source.number} moved nothing yet.")
+    if wave is None and source.state not in TERMINAL:
+        raise NotPossible("not-ended", f"Rollout {source.number} is under way: roll it back itself.")
+    if source.state is RolloutState.ROLLING_BACK:
+        raise NotPossible("already-underway", f"Rollout {source.number} is rolling back as a whole.")
+
+
+def _moved_nodes(conn: Connection, source: Rollout, wave: int | None) -> tuple[str, ...]:
+    """Those that run what it led to, or are on their way there."""
+    rows = rollout_nodes.in_states(conn, source.id, _MOVED, wave=wave)
+    reached = rollout_facts.reached(conn, source.id)
+    moving = {row.node_id for row in rows if row.state is RolloutNodeState.MOVING}
+    facts = rollout_facts.Reader(conn, (), source.policy.absent_after_s, source.created_at)
+    return tuple(one.id for one in facts.of([row.node_id for row in rows]) if one.digest in reached or one.id in moving)
+
+
+def _spec(policy: GroupPolicy, group_id: str | None, nodes: Sequence[str], reason: str) -> RolloutSpec:
+    no_gates = replace(policy, canaries=Amount(count=0), windows=(), prometheus=(), health_gate=False)
+    return RolloutSpec(
+        kind=RolloutKind.ROLLBACK,
+        group_id=group_id,
+        node_ids=tuple(nodes),
+        policy=replace(no_gates, minimum_age_s=0.0, stage_jitter_s=0.0),
+        reason=reason,
+    )
+
+
+def _begin(
+    change: Change, actor: Actor, spec: RolloutSpec, resolved: Resolved, source_id: str | None, now: float
+) -> Rollout:
+    made = draft_within(change, actor, spec, resolved, now, source_id=source_id)
+    text = f"Started by {actor.name}{because(spec.reason)}"
+    started = {"started_at": now, "moved_at": now}
+    enter(change, actor, made, Move.START, text, spec.reason, now, kind=RolloutEventKind.STARTED, **started)
+    return made
+
+
+def _part(wave: int | None) -> str:
+    if wave is None:
+        return "all of it"
+    return "the canaries" if wave == 0 else f"wave {wave}"
