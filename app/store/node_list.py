@@ -98,6 +98,11 @@ def count(conn: Connection, where: Condition) -> int:
     return conn.execute(select(func.count()).select_from(nodes).where(where)).scalar_one()
 
 
+def ids(conn: Connection, where: Condition, limit: int) -> list[str]:
+    """Of the matching nodes, in a stable order."""
+    return list(conn.execute(select(nodes.c.id).where(where).order_by(nodes.c.id).limit(limit)).scalars())
+
+
 def state_counts(conn: Connection) -> dict[NodeState, int]:
     """How many nodes are in each state; together all of them."""
     rows = conn.execute(select(STATE, func.count()).group_by(STATE))

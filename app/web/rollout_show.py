@@ -25,7 +25,7 @@ from app.web.htmx import render
 from app.web.live import live_page
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
 from app.web.rollout_waves import MOST_CELLS, totals, wave_rows
-from app.web.rollout_words import failure_words, finishes, name, policy_lines, rate_words, stays, title
+from app.web.rollout_words import event_kind, failure_words, finishes, name, policy_lines, rate_words, stays, title
 
 blueprint = Blueprint("rollout_show", __name__)
 
@@ -95,6 +95,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "source": source,
         "reverses": store.reverses_of(conn, rollout.id),
         "name_of": name,
+        "mark": event_kind,
     }
 
 

@@ -102,3 +102,16 @@ def names_in_line(names: Sequence[str], total: int, most: int = 8) -> str:
     """`a, b and 3 more`."""
     shown = ", ".join(names[:most])
     return f"{shown} and {total - min(len(names), most):,} more" if total > min(len(names), most) else shown
+
+
+_EVENT_KINDS = {
+    "ok": {"succeeded", "canaries-soaked"},
+    "bad": {"halted", "node-failed", "not-started"},
+    "warn": {"paused", "aborted", "rolling-back", "rolled-back", "changed", "reversed", "node-left", "superseded"},
+    "accent": {"started", "resumed", "nodes-came", "canary"},
+}
+
+
+def event_kind(kind: str) -> str:
+    """The colour of an event's mark in a rollout's history."""
+    return next((color for color, kinds in _EVENT_KINDS.items() if kind in kinds), "")
