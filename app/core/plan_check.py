@@ -1,104 +1,49 @@
 """The independent checker: naive on purpose, and of the planner's code it shares nothing but the types.
 
-`check` judges a whole plan against its snapshot. `check_admitted` is the last word before leases are granted: it is
-given facts that were read again inside the applying transaction.
+`check` judges a whole plan against its snapshot; `check_admitted` is what is asked again before leases are granted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from app.core.plan import Plan
+from app.core.plan_facts import Facts
+from app.core.plan_ledger import Budgets, Costs, Violation, check_admitted
+from app.core.snapshot import Snapshot
 
-from app.core.snapshot import ServiceKey
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What one admitted node takes away when it goes down."""
-
-    node: str
-    """Its name, for the sentence."""
-    already_missing: bool
-    """It counts against its groups already, so it costs them nothing more."""
-    services: Mapping[ServiceKey, int]
-    """Healthy replicas here if it is up; empty if it is not."""
-    groups: Sequence[str]
-    domains: Sequence[tuple[str, str]]
-    """(id of a group, value of its domain label), for groups that limit their domains."""
-    rollout: str
-    override_floor: bool = False
-    """An operator lets this node go below floors; what it takes still counts for the others."""
+__all__ = ["Budgets", "Costs", "Violation", "check", "check_admitted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
-    """How things are now, before anything of this round. What is not named has no limit."""
-
-    services: Mapping[ServiceKey, tuple[int, int]] = field(default_factory=dict)
-    """(healthy replicas on nodes that are up, floor)."""
-    groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """(missing nodes, most that may be missing)."""
-    domains: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    """(missing nodes, most that may be missing)."""
-    exposures: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """(nodes exposed to the rollout, most that may be)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A node that must not go, and why."""
-
-    node: str
-    text: str
+def check(plan: Plan, snapshot: Snapshot) -> list[Violation]:
+    """What is wrong with a plan; empty: it keeps every rule. Costs time of the order of the whole snapshot."""
+    view = Facts(snapshot)
+    found = _accounted(plan, snapshot)
+    now = view.budgets(back=False)
+    admitted = [snapshot.candidates[place] for place in plan.admitted]
+    found += [
+        Violation(view.name(one), f"is admitted although it {why}")
+        for one in admitted
+        if (why := view.refusal(one)) is not None
+    ]
+    found += check_admitted([view.costs(one, back=False) for one in admitted], now)
+    found += view.turns([admitted])
+    waves = [[view.mover(node, plan) for node in wave.nodes] for wave in plan.waves]
+    in_a_wave = view.budgets(back=True)
+    for wave in waves:
+        found += check_admitted([view.costs(one, back=True) for one in wave], in_a_wave)
+    return found + view.turns(waves) + view.canaries(waves)
 
 
-def check_admitted(admitted: Sequence[Costs], budgets: Budgets) -> list[Violation]:
-    """Those of `admitted` that do not fit beside the ones before them; one sentence each. Empty: all may go together.
-
-    A node that is refused takes nothing, so that the ones that remain may go without asking again.
-    """
-    healthy = {key: available for key, (available, _) in budgets.services.items()}
-    missing = {id: now for id, (now, _) in budgets.groups.items()}
-    away = {domain: now for domain, (now, _) in budgets.domains.items()}
-    exposed = {rollout: now for rollout, (now, _) in budgets.exposures.items()}
-    refused = []
-    for costs in admitted:
-        text = _refusal(costs, budgets, healthy, missing, away, exposed)
-        if text is not None:
-            refused.append(Violation(costs.node, text))
-            continue
-        for key, replicas in costs.services.items():
-            healthy[key] = healthy.get(key, 0) - replicas
-        if not costs.already_missing:
-            for group in costs.groups:
-                missing[group] = missing.get(group, 0) + 1
-            for domain in costs.domains:
-                away[domain] = away.get(domain, 0) + 1
-        exposed[costs.rollout] = exposed.get(costs.rollout, 0) + 1
-    return refused
-
-
-def _refusal(
-    costs: Costs,
-    budgets: Budgets,
-    healthy: Mapping[ServiceKey, int],
-    missing: Mapping[str, int],
-    away: Mapping[tuple[str, str], int],
-    exposed: Mapping[str, int],
-) -> str | None:
-    for key, replicas in costs.services.items():
-        if key in budgets.services and replicas and not costs.override_floor:
-            left, floor = healthy[key] - replicas, budgets.services[key][1]
-            if left < floor:
-                return f"{'/'.join(key)} would have {left} healthy replicas, floor {floor}"
-    if not costs.already_missing:
-        for group in costs.groups:
-            if group in budgets.groups and missing[group] + 1 > budgets.groups[group][1]:
-                return f"group {group} would miss {missing[group] + 1} nodes, at most {budgets.groups[group][1]}"
-        for domain in costs.domains:
-            if domain in budgets.domains and away[domain] + 1 > budgets.domains[domain][1]:
-                return f"domain {domain[1]} would miss {away[domain] + 1} nodes, at most {budgets.domains[domain][1]}"
-    rollout = costs.rollout
-    if rollout in budgets.exposures and exposed[rollout] + 1 > budgets.exposures[rollout][1]:
-        return f"rollout {rollout} would expose {exposed[rollout] + 1} nodes, at most {budgets.exposures[rollout][1]}"
-    return None
+def _accounted(plan: Plan, snapshot: Snapshot) -> list[Violation]:
+    """Each candidate is admitted or held, and moves once."""
+    found = []
+    for place, candidate in enumerate(snapshot.candidates):
+        name = snapshot.nodes[candidate.node].name
+        if (place in plan.admitted) == (place in plan.holds):
+            found.append(Violation(name, "is neither admitted nor held, or both"))
+    for nodes in (
+        [snapshot.candidates[place].node for place in plan.admitted],
+        [n for w in plan.waves for n in w.nodes],
+    ):
+        twice = {node for node in nodes if nodes.count(node) > 1} if len(nodes) != len(set(nodes)) else set()
+        found += [Violation(snapshot.nodes[node].name, "moves twice") for node in twice]
+    return found

@@ -65,9 +65,11 @@ def in_order(standing: Standing, room: Room, places: Iterable[int]) -> list[int]
         node = standing.nodes[candidate.node]
         placements = node.placements if node.up else ()
         if candidate.canary:
-            weight = float(-min([left[service] - replicas for service, replicas in placements], default=UNBOUND))
+            weight = float(
+                -min([left[service] - replicas for service, replicas in placements if replicas], default=UNBOUND)
+            )
         else:
-            weight = -sum([scarcity[service] for service, _ in placements])
+            weight = -sum([scarcity[service] for service, replicas in placements if replicas])
         keyed.append(((ranks[candidate.rollout], not candidate.canary, weight), node.name, node.id, place))
     keyed.sort()
     turns: Counter[tuple[object, tuple[int, ...]]] = Counter()

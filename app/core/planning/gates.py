@@ -114,17 +114,16 @@ class Gates:
         return Hold(HoldCode.OTHER_ROLLOUT, f"waits for {who}, which comes first", rollout.id)
 
     def _target(self, candidate: Candidate, rollout: RolloutView, node: NodeView) -> Hold | None:
-        rollout_place = candidate.rollout
         if rollout.kind is RolloutKind.REBOOT:
             return None
-        target = self.target(rollout_place, node)
+        target = self.target(candidate.rollout, node)
         back = leads_back(rollout)
         if target is None:
             text = f"{rollout.name} has no image for {node.os_id or 'an unknown OS'} {node.arch or 'of unknown kind'}"
             return None if back else Hold(HoldCode.NO_IMAGE, text, rollout.id)
         if not back and node.pinned_to and node.pin_digest != target.digest:
             return Hold(HoldCode.PINNED, f"is pinned to {node.pinned_to}", node.id)
-        key = (rollout_place, target.os_id, target.arch, node.version)
+        key = (candidate.rollout, target.os_id, target.arch, node.version)
         if key not in self._version:
             self._version[key] = self._of_version(rollout, target, node.version, back)
         found = self._version[key]

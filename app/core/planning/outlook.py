@@ -109,7 +109,7 @@ class Blocks:
 
     def _without_room(self, candidate: Candidate) -> _Blocked | None:
         limits = self.made.limits
-        lacking = [cost for cost in costs_in_a_wave(self.room, candidate) if limits[cost[0]] < cost[1]]
+        lacking = [cost for cost in costs_in_a_wave(self.room, candidate) if limits[cost[0]] < cost[1] and cost[1]]
         for what, _ in lacking:
             if what >= self.room.groups_at:
                 return self._budget(what)

@@ -50,7 +50,9 @@ class Room:
     def hold(self, candidate: Candidate, costs: list[Cost]) -> Hold | None:
         """The first reason of the chain for which this node has no room; None: it fits."""
         left, services = self.left, self.groups_at
-        lacking = [cost for cost in costs if left[cost[0]] < cost[1]]
+        lacking = [
+            cost for cost in costs if left[cost[0]] < cost[1] and cost[1]
+        ]  # below its floor, 0 still costs nothing
         for what, needed in lacking:
             if what >= services:
                 return self._budget(what, needed)
@@ -72,7 +74,7 @@ class Room:
     def hopeless(self, node: NodeView) -> bool:
         """Whether some floor would break without this node even with everything up."""
         spare = self.spare
-        return node.up and any(replicas > spare[service] for service, replicas in node.placements)
+        return node.up and any(replicas and replicas > spare[service] for service, replicas in node.placements)
 
     def can_still_move(self, place: int) -> bool:
         """Whether a running rollout, time and the moves of others are all that this candidate needs."""
