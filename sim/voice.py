@@ -46,7 +46,7 @@ class Voice:
         self._urgent.append(message)
 
     def speak(self, picture: Picture, state: State) -> None:
-        """News since the last time, in the order of agent.link: what led to the status, the status, requests, the rest."""
+        """News since the last time, as agent.link orders it: what led to the status, the status, requests, the rest."""
         unsaid = [item for item in picture.outbox if item.seq > self._seq]
         led_here = list(itertools.takewhile(lambda item: isinstance(item, NodeEvent), unsaid))
         self._tell(led_here)
