@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.commands.test_commands import Twinroot
+
+
+@pytest.fixture
+def twinroot(tmp_path: Path) -> Twinroot:
+    (tmp_path / "data").mkdir()
+    found = Twinroot(tmp_path)
+    found.ok("migrate")  # makes the fleet's row too
+    return found
+
+
+def fields(shown: str) -> dict[str, str]:
+    """As a shell would read what `group show` prints."""
+    return dict(part.split("=", 1) for part in shlex.split(shown, comments=True))
+
+
+def test_a_group_is_made_shown_changed_and_removed(twinroot: Twinroot) -> None:
+    windows = "mon-fri 22:00-04:00 Europe/Berlin\nsat 00:00-00:00 UTC"
+    gate = "errors http://prometheus.example:9090 sum(x) < bool 3"
+    policy = ("soak_s=30m", "canaries=5%", f"windows={windows}", f"prometheus={gate}")
+    twinroot.ok("group", "add", "edge", *policy, "--selector", "zone=a,!lab", "--channel", "beta", "--reason", "new")
+    assert twinroot.ok("group", "list").splitlines()[1].split()[:6] == ["edge", "zone=a,", "!lab", "0", "beta", "0"]
+    shown = twinroot.ok("group", "show", "edge")
+    said = fields(shown)
+    assert (said["soak_s"], said["canaries"], said["confirm_s"]) == ("30m", "5%", "10m")
+    assert (said["windows"], said["prometheus"]) == (windows, gate)
+    assert shown.count("# open 20") == 5
+    twinroot.ok("group", "set", "edge", "soak_s=", "--channel", "", "--rename", "core", "--reason", "x")
+    assert fields(twinroot.ok("group", "show", "core"))["soak_s"] == "10m"
+    everything = [f"{name}={text}" for name, text in said.items()]
+    twinroot.ok("group", "add", "twin", *everything, "--selector", "*", "--reason", "the same again")
+    assert fields(twinroot.ok("group", "show", "twin")) == said
+    twinroot.ok("group", "remove", "core", "--reason", "x")
+    assert "no group" in twinroot.refused("group", "show", "core")
+
+
+def test_what_a_group_cannot_be(twinroot: Twinroot) -> None:
+    why = ("--reason", "x")
+    assert "selects nothing" in twinroot.refused("group", "add", "edge", "--selector", " ", *why)
+    assert "FIELD=VALUE" in twinroot.refused("group", "add", "edge", "soak", "--selector", "*", *why)
+    windows = "windows=sat 01:00-02:00 Mars/Base"
+    assert "no time zone" in twinroot.refused("group", "add", "edge", windows, "--selector", "*", *why)
+    assert "--selector" in twinroot.refused("group", "add", "edge", *why)
+    assert "no group" in twinroot.refused("group", "set", "edge", "soak_s=1", *why)
+    assert len(twinroot.ok("group", "list").splitlines()) == 1
+
+
+def test_freeze_and_thaw(twinroot: Twinroot) -> None:
+    twinroot.ok("group", "add", "edge", "--selector", "*", "--reason", "new")
+    assert "does not say its zone" in twinroot.refused("freeze", "--until", "2999-01-01T00:00", "--reason", "x")
+    assert "within a year" in twinroot.refused("freeze", "--until", "2999-01-01T00:00Z", "--reason", "x")
+    assert "no time such as" in twinroot.refused("freeze", "--until", "tomorrow", "--reason", "x")
+    assert "not frozen" in twinroot.refused("thaw", "--reason", "x")
+    twinroot.ok("freeze", "--reason", "Black Friday")
+    twinroot.ok("freeze", "--group", "edge", "--reason", "audit")
+    assert twinroot.ok("group", "list").split()[-1] == "frozen"
+    twinroot.ok("thaw", "--reason", "over")
+    assert twinroot.ok("group", "list").split()[-1] == "frozen"
+    twinroot.ok("thaw", "--group", "edge", "--reason", "over")
+    assert twinroot.ok("group", "list").split()[-1] == "open"
