@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from app.core.actors import Actor, ActorKind
 from app.core.errors import Invalid, NotFound, NotPossible
 from app.ids import new_id
+from app.services.following import draft_for
 from app.store import audit, images
 from app.store import channels as store
 from app.store.channels import Channel
@@ -55,6 +56,7 @@ def promote(
 
     `seen_image_id` is what the channel pointed at when the operator decided: NotPossible when it is another by
     now, so that two operators never cross silently. Promoting to what it points at is NotPossible too.
+    In each group that follows the channel a rollout is drafted; it is started where the group's policy says so.
     """
     if not reason.strip():
         raise Invalid("reason", "Say why the channel moves: it is kept in its history.")
@@ -62,6 +64,7 @@ def promote(
         with db.write() as change:
             channel, image = _found(change, channel_id, image_id)
             _move(change, actor, channel, image, seen_image_id, reason.strip(), now)
+            draft_for(change, actor, channel, reason.strip(), now)
     except IntegrityError as error:  # somebody pointed it between our look and our move, on PostgreSQL
         raise _moved_meanwhile(channel) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -31,6 +32,8 @@ from app.store.images import Image
 from wire.image_keys import ImageSignature, parse_signature
 
 URL_CHARS = 2048
+_EDGES = 50
+"""More versions than any way through them names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,10 @@ class Description:
     version: str = ""
     notes: str = ""
     signature: ImageSignature | None = None
+    must_pass: tuple[str, ...] = ()
+    """Versions one of which must be booted first, or have been passed; none: reached from anywhere."""
+    not_from: tuple[str, ...] = ()
+    """Versions from which it must not be reached."""
 
 
 def signature_of(text: str) -> ImageSignature | None:
@@ -126,6 +133,41 @@ def attach_signature(
         change.touch("images")
 
 
+def set_edges(
+    db: Database,
+    actor: Actor,
+    image_id: str,
+    *,
+    must_pass: Sequence[str],
+    not_from: Sequence[str],
+    reason: str,
+    now: float,
+) -> None:
+    """Which versions lead to the image: one of `must_pass` first (none: from anywhere), and never from `not_from`."""
+    with db.write() as change:
+        image = store.get(change.conn, image_id)
+        if image is None:
+            raise NotFound("image", image_id)
+        passed = _versions("must_pass", must_pass, image.name)
+        barred = _versions("not_from", not_from, image.name)
+        store.set_edges(change.conn, image_id, passed, barred)
+        before = {"must_pass": list(image.must_pass), "not_from": list(image.not_from)}
+        after = {"must_pass": list(passed), "not_from": list(barred)}
+        audit.append(change.conn, actor, "image.edges", f"image:{image_id}", reason, before, after, now)
+        change.touch("images", "rollouts")
+
+
+def _versions(field: str, versions: Sequence[str], image: ImageName) -> tuple[str, ...]:
+    named = tuple(dict.fromkeys(version.strip() for version in versions if version.strip()))
+    if len(named) > _EDGES:
+        raise Invalid(field, f"At most {_EDGES} versions are named.")
+    for version in named:
+        image_name(image.os, image.arch, version)
+        if version == image.version:
+            raise Invalid(field, f"{version} is the image itself.")
+    return named
+
+
 @dataclass(frozen=True, slots=True)
 class _Content:
     digest: str
@@ -161,6 +203,8 @@ def _add(
         created_by=actor.name,
         created_at=now,
         withdrawn_at=None,
+        must_pass=_versions("must_pass", description.must_pass, name),
+        not_from=_versions("not_from", description.not_from, name),
     )
     try:
         return _insert(db, actor, image, reason, now)

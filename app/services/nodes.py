@@ -27,6 +27,7 @@ from app.services.acting import done, need, possible, record
 from app.services.orders import Wish, begin, give_order, locked_node, withdraw
 from app.services.replacement import lock_with_replaced, retire_replaced
 from app.services.retirement import leave_fleet
+from app.services.version_gates import refusal_of_version
 from app.store import channels, failed_versions, images, nodes
 from app.store.database import Change, Database
 from wire.limits import NAME_CHARS
@@ -43,39 +44,55 @@ def update(
     reason: str,
     now: float,
     override_failed: bool = False,
+    override_floor: bool = False,
+    allow_downgrade: bool = True,
 ) -> str:
     """Bring the node to this image: stage, arm under a lease, reboot, confirm, soak. Returns the operation's id.
 
-    `override_failed`: although this version failed here before; needs a reason.
+    `override_failed`: although this version failed here before; `override_floor`: although a service falls below its
+    floor; each needs a reason. Who names a version for one node chooses to go down, unless `allow_downgrade` is False.
     """
     if override_failed:
         need(reason, "Say why a version that failed here may be tried again.")
+    _need_for_floor(override_floor, reason)
     with db.write() as change:
         node = locked_node(change, node_id)
         image = target(change, image_id)
         pinned = _pinned_image(change, node)
         possible(refusal_to_update(node, image, override_failed=override_failed, pinned_image_id=pinned))
-        wish = Wish(OperationKind.ACTIVATE, image.id, image.version, image.digest, override_failed)
+        possible(refusal_of_version(change.conn, node, image, allow_downgrade=allow_downgrade))
+        wish = Wish(
+            OperationKind.ACTIVATE,
+            image.id,
+            image.version,
+            image.digest,
+            override_failed=override_failed,
+            override_floor=override_floor,
+        )
         return _instruct(change, actor, Action.UPDATE, node, wish, reason, now)
 
 
-def reboot(db: Database, actor: Actor, node_id: str, reason: str, now: float) -> str:
-    """Reboot into the booted slot, under a lease. Returns the operation's id."""
+def reboot(db: Database, actor: Actor, node_id: str, reason: str, now: float, override_floor: bool = False) -> str:
+    """Reboot into the booted slot, under a lease. Returns the operation's id. `override_floor`: as with `update`."""
+    _need_for_floor(override_floor, reason)
     with db.write() as change:
         node = locked_node(change, node_id)
         possible(refusal(Action.REBOOT, node))
-        return _instruct(change, actor, Action.REBOOT, node, Wish(OperationKind.REBOOT), reason, now)
+        wish = Wish(OperationKind.REBOOT, override_floor=override_floor)
+        return _instruct(change, actor, Action.REBOOT, node, wish, reason, now)
 
 
-def roll_back(db: Database, actor: Actor, node_id: str, reason: str, now: float) -> str:
-    """Back to the version before: from the passive slot, else by downloading it. Returns the operation's id."""
+def roll_back(db: Database, actor: Actor, node_id: str, reason: str, now: float, override_floor: bool = False) -> str:
+    """Back to the version before: from the passive slot, else by downloading it. Returns the operation's id.
+    `override_floor`: as with `update`."""
+    _need_for_floor(override_floor, reason)
     with db.write() as change:
         node = locked_node(change, node_id)
         possible(refusal_to_roll_back(node))
         choice = way_back_of(node)
         assert choice is not None, "its gate asks for one"
         kind = OperationKind.ROLLBACK if choice.local else OperationKind.ACTIVATE
-        wish = Wish(kind, choice.image_id, choice.version, choice.digest or "")
+        wish = Wish(kind, choice.image_id, choice.version, choice.digest or "", override_floor=override_floor)
         return _instruct(change, actor, Action.ROLL_BACK, node, wish, reason, now)
 
 
@@ -296,6 +313,11 @@ def target(change: Change, image_id: str) -> Target:
     return Target(image.id, image.os, image.arch, image.version, image.digest, withdrawn)
 
 
+def _need_for_floor(override_floor: bool, reason: str) -> None:
+    if override_floor:
+        need(reason, "Say why a service may fall below its floor.")
+
+
 def _pinned_image(change: Change, node: Node) -> str | None:
     """The image that the node's pin leads to now."""
     pin = node.pin
@@ -325,6 +347,7 @@ def _instruct(change: Change, actor: Actor, action: Action, node: Node, wish: Wi
         "digest": wish.digest,
         "order": [operation.order.epoch, operation.order.generation],
         "override_failed": wish.override_failed,
+        "override_floor": wish.override_floor,
     }
     record(change, actor, action, node, reason, before, after, now)
     return operation.id

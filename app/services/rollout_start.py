@@ -1,0 +1,157 @@
+"""Starting a rollout: policy, expected replicas, canaries and forecast are frozen, and its nodes are written down."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from app.core.actors import Actor
+from app.core.errors import NotPossible
+from app.core.plan import Impossible
+from app.core.rollout_entry import Targets
+from app.core.rollouts import Move, RolloutKind, move
+from app.core.snapshot import ServiceKey
+from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout
+from app.services.rollout_preview import Preview, preview
+from app.services.rollout_take_in import entry_row
+from app.services.rollouts import no_bad_target
+from app.store import rollout_facts, rollout_nodes, rollouts
+from app.store.database import Change, Database
+from app.store.rollouts import Rollout
+
+_NAMED = 3
+
+
+def start(db: Database, actor: Actor, rollout_id: str, reason: str, now: float, *, start_anyway: bool = False) -> None:
+    """Begin to move nodes. NotPossible when nothing could ever move, naming what forbids it and what would help; and
+    when a part could not, unless `start_anyway`."""
+    seen = preview(db, rollout_id, now)
+    move(seen.rollout.state, Move.START)
+    _refuse(seen, start_anyway=start_anyway)
+    with db.write() as change:
+        _apply(change, actor, rollout_id, seen, reason, now)
+
+
+def _refuse(seen: Preview, *, start_anyway: bool) -> None:
+    if not seen.entering:
+        why = Counter(one.out.text for one in seen.left).most_common(1)
+        text = f" Of {len(seen.left):,} nodes, for example: {why[0][0]}." if why else ""
+        raise NotPossible("nothing-to-do", f"There is no node that this rollout could move.{text}")
+    stuck = seen.impossible_nodes()
+    if not stuck or seen.rollout.kind is RolloutKind.ROLLBACK:
+        return
+    whole = stuck.issuperset(facts.id for facts in seen.entering)
+    if whole:
+        raise NotPossible("impossible", f"No node could ever move: {_reasons(seen.plan.impossible)}")
+    if not start_anyway:
+        text = f"{len(stuck):,} of {len(seen.entering):,} nodes could never move: {_reasons(seen.plan.impossible)}"
+        raise NotPossible("partly-impossible", f"{text} Start anyway to move the others.")
+
+
+def _reasons(found: Sequence[Impossible]) -> str:
+    texts = []
+    for one in found[:_NAMED]:
+        helps = f" (would help: {'; '.join(one.helps)})" if one.helps else ""
+        texts.append(f"{one.text.rstrip('.')}{helps}.")
+    more = len(found) - _NAMED
+    return " ".join(texts) + (f" And {more} more." if more > 0 else "")
+
+
+def _apply(change: Change, actor: Actor, rollout_id: str, seen: Preview, reason: str, now: float) -> None:
+    conn = change.conn
+    rollout = locked_rollout(change, rollout_id)
+    move(rollout.state, Move.START)  # somebody may have been faster
+    no_bad_target(conn, rollout)
+    rollout_nodes.remove_all(conn, rollout.id)
+    rollout_nodes.add(conn, _rows(change, rollout, seen, now))
+    text = f"Started by {actor.name}{because(reason)}"
+    values = {
+        "started_at": now,
+        "moved_at": now,
+        "expected": rollouts.expected_json(_expected(seen)),
+        "forecast": forecast_json(seen),
+    }
+    enter(change, actor, rollout, Move.START, text, reason, now, kind=RolloutEventKind.STARTED, **values)
+    change.touch("services", "groups")
+
+
+def _rows(change: Change, rollout: Rollout, seen: Preview, now: float) -> list[dict[str, Any]]:
+    targets = Targets(
+        rollout.kind, rollout_facts.targets(change.conn, rollout.targets), allow_downgrade=rollout.allow_downgrade
+    )
+    wave_of = wave_numbers(seen)
+    last = max(wave_of.values(), default=0) + 1
+    facts = {one.id: one for one in seen.entering}
+    left = [one.node_id for one in seen.left]
+    found = seen_again(change, rollout, left, now) if left else []
+    rows = [entry_row(rollout, targets, one, now) for one in (*facts.values(), *found)]
+    for row in rows:
+        row["canary"] = row["node_id"] in seen.canaries
+        row["wave"] = wave_of.get(str(row["node_id"]), last)
+    return rows
+
+
+def seen_again(change: Change, rollout: Rollout, node_ids: Sequence[str], now: float) -> list[rollout_facts.Facts]:
+    digests = [target.digest for target in rollout_facts.targets(change.conn, rollout.targets)]
+    return rollout_facts.Reader(change.conn, digests, rollout.policy.absent_after_s, now).of(node_ids)
+
+
+def wave_numbers(seen: Preview) -> dict[str, int]:
+    """Node id → its wave: 0 for canaries, then from 1."""
+    numbers = dict.fromkeys(seen.canaries, 0)
+    number = 0
+    for nodes in seen.waves():
+        others = [node_id for node_id in nodes if node_id not in seen.canaries]
+        if others:
+            number += 1
+            numbers |= dict.fromkeys(others, number)
+    return numbers
+
+
+def _expected(seen: Preview) -> dict[ServiceKey, int]:
+    """Of the services on the nodes that it moves."""
+    snapshot = seen.snapshot
+    places = {
+        service
+        for number in seen.candidates
+        for service, _ in snapshot.nodes[snapshot.candidates[number].node].placements
+    }
+    return {snapshot.services[place].key: snapshot.services[place].expected for place in places}
+
+
+def forecast_json(seen: Preview) -> dict[str, Any]:
+    """What was planned at the start, as pages and replays show it later."""
+    snapshot, plan = seen.snapshot, seen.plan
+    own = set(seen.candidates)
+    holds = Counter(hold.code.value for number, hold in plan.holds.items() if number in own)
+    return {
+        "at": plan.at,
+        "nodes": len(seen.entering),
+        "left": len(seen.left),
+        "canaries": len(seen.canaries),
+        "waves": [len(nodes) for nodes in seen.waves()],
+        "holds": dict(sorted(holds.items())),
+        "worst": [
+            {
+                "scope": snapshot.services[worst.service].key[0],
+                "name": snapshot.services[worst.service].key[1],
+                "healthy_now": worst.healthy_now,
+                "left": worst.left,
+                "wave": worst.wave,
+                "floor": worst.floor,
+            }
+            for worst in plan.worst
+        ],
+        "impossible": [
+            {
+                "subject": found.subject,
+                "text": found.text,
+                "nodes": len(found.nodes),
+                "helps": list(found.helps),
+            }
+            for found in plan.impossible
+        ],
+        "absent": len(plan.absent),
+        "loses_way_back": len(plan.loses_way_back),
+    }
