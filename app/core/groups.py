@@ -147,7 +147,7 @@ class Effective:
     def notes(self) -> list[str]:
         """Sentences for the node's page."""
         if self.policy_group is None:
-            return ["No group selects this node: the fleet's policy decides, and one such node moves at a time."]
+            return ["No group selects this node: the fleet's policy decides, and no group's budget binds it."]
         first, *others = [f"“{group.name}”" for group in self.budgets]
         notes = [f"{first} decides channel, windows and soak: it has the highest precedence."]
         if others:

@@ -1,19 +1,53 @@
+"""Groups and freezes by command; in this process, except for one that shows that they are mounted."""
+
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from app.commands.groups import freeze, group, thaw
+from app.core.errors import TwinrootError
+from app.services.channels import ensure_defaults
+from app.services.fleet import ensure_fleet
+from app.store.database import open_database
 from tests.commands.test_commands import Twinroot
+from tests.server_kit import NOW
+
+COMMANDS: dict[str, click.Command] = {"group": group, "freeze": freeze, "thaw": thaw}
+
+
+class Here:
+    """`twinroot …` without a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._environ = {
+            "TWINROOT_DATA_DIR": str(folder),
+            "TWINROOT_DATABASE_URL": f"sqlite:///{folder / 'twinroot.db'}",
+        }
+
+    def ok(self, command: str, *arguments: str) -> str:
+        done = CliRunner().invoke(COMMANDS[command], arguments, env=self._environ, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def refused(self, command: str, *arguments: str) -> str:
+        done = CliRunner().invoke(COMMANDS[command], arguments, env=self._environ)
+        assert done.exit_code != 0 and done.stdout == ""
+        return done.exception.text if isinstance(done.exception, TwinrootError) else done.stderr
 
 
 @pytest.fixture
-def twinroot(tmp_path: Path) -> Twinroot:
-    (tmp_path / "data").mkdir()
-    found = Twinroot(tmp_path)
-    found.ok("migrate")  # makes the fleet's row too
-    return found
+def twinroot(tmp_path: Path, sqlite_template: Path) -> Here:
+    (tmp_path / "twinroot.db").write_bytes(sqlite_template.read_bytes())
+    db = open_database(f"sqlite:///{tmp_path / 'twinroot.db'}")
+    ensure_fleet(db, NOW)
+    ensure_defaults(db, NOW)
+    db.close()
+    return Here(tmp_path)
 
 
 def fields(shown: str) -> dict[str, str]:
@@ -21,7 +55,7 @@ def fields(shown: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in shlex.split(shown, comments=True))
 
 
-def test_a_group_is_made_shown_changed_and_removed(twinroot: Twinroot) -> None:
+def test_a_group_is_made_shown_changed_and_removed(twinroot: Here) -> None:
     windows = "mon-fri 22:00-04:00 Europe/Berlin\nsat 00:00-00:00 UTC"
     gate = "errors http://prometheus.example:9090 sum(x) < bool 3"
     policy = ("soak_s=30m", "canaries=5%", f"windows={windows}", f"prometheus={gate}")
@@ -41,7 +75,7 @@ def test_a_group_is_made_shown_changed_and_removed(twinroot: Twinroot) -> None:
     assert "no group" in twinroot.refused("group", "show", "core")
 
 
-def test_what_a_group_cannot_be(twinroot: Twinroot) -> None:
+def test_what_a_group_cannot_be(twinroot: Here) -> None:
     why = ("--reason", "x")
     assert "selects nothing" in twinroot.refused("group", "add", "edge", "--selector", " ", *why)
     assert "FIELD=VALUE" in twinroot.refused("group", "add", "edge", "soak", "--selector", "*", *why)
@@ -52,7 +86,7 @@ def test_what_a_group_cannot_be(twinroot: Twinroot) -> None:
     assert len(twinroot.ok("group", "list").splitlines()) == 1
 
 
-def test_freeze_and_thaw(twinroot: Twinroot) -> None:
+def test_freeze_and_thaw(twinroot: Here) -> None:
     twinroot.ok("group", "add", "edge", "--selector", "*", "--reason", "new")
     assert "does not say its zone" in twinroot.refused("freeze", "--until", "2999-01-01T00:00", "--reason", "x")
     assert "within a year" in twinroot.refused("freeze", "--until", "2999-01-01T00:00Z", "--reason", "x")
@@ -65,3 +99,9 @@ def test_freeze_and_thaw(twinroot: Twinroot) -> None:
     assert twinroot.ok("group", "list").split()[-1] == "frozen"
     twinroot.ok("thaw", "--group", "edge", "--reason", "over")
     assert twinroot.ok("group", "list").split()[-1] == "open"
+
+
+def test_they_are_mounted(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    said = Twinroot(tmp_path).ok("--help")
+    assert all(f"\n  {command} " in said for command in COMMANDS)
