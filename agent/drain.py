@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -60,7 +61,8 @@ class Drains:
         except OSError as problem:
             return _check(script, CheckState.FAILED, f"cannot be executed: {problem.strerror or problem}", started_ms)
         finally:
-            self._note.unlink(missing_ok=True)
+            with suppress(OSError):  # one that stays names a process that has ended
+                self._note.unlink(missing_ok=True)
         state = {0: CheckState.PASSED, None: CheckState.TIMED_OUT}.get(ended.code, CheckState.FAILED)
         output = process.readable(ended.output, OUTPUT_BYTES)
         how = f"{verb} {ended.how}" + (f" of {limit_s:.0f} s" if ended.code is None else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.phases.model import Step
+from agent.phases.model import Step, WorkKind
 from tests.agent.wanted import operation
 from tests.agent.world import World, joined
 from wire.messages import HealthState, OperationKind, Result
@@ -27,6 +27,7 @@ def drive(world: World, *, cut_at: int = -1, how: str = "crash", health: HealthS
                 world.one()
             world.check_quiet()
         if world.reports and world.state.step is Step.IDLE and not world.state.work:
+            assert not world.drained_by and world.state.drained is None
             return count
         if not world.linked:
             world.welcome()
@@ -48,9 +49,9 @@ def _accident(world: World, how: str) -> None:
             world.answer_lost = True
 
 
-def begun(kind: OperationKind = OperationKind.ACTIVATE) -> World:
+def begun(kind: OperationKind = OperationKind.ACTIVATE, drain: str = "") -> World:
     world = joined()
-    world.desire(1, operation("op", kind, None if kind is OperationKind.REBOOT else "2"))
+    world.desire(1, operation("op", kind, None if kind is OperationKind.REBOOT else "2", drain=drain, drain_s=60.0))
     return world
 
 
@@ -98,5 +99,23 @@ def test_a_reboot_survives_an_accident_anywhere(cut_at: int, how: str) -> None:
     assert world.result("op").result is Result.SUCCEEDED and world.booted == "a"
 
 
+DRAINED = drive(begun(drain="move"))
+
+
+@pytest.mark.parametrize("health", [HealthState.HEALTHY, HealthState.UNHEALTHY])
+@pytest.mark.parametrize("how", ["crash", "power cut", "answer lost"])
+@pytest.mark.parametrize("cut_at", range(DRAINED))
+def test_a_drained_node_is_undrained_after_an_accident_anywhere(cut_at: int, how: str, health: HealthState) -> None:
+    world = begun(drain="move")
+    drive(world, cut_at=cut_at, how=how, health=health)
+    good = health is HealthState.HEALTHY
+    allowed = {Result.SUCCEEDED} if good else {Result.FELL_BACK}
+    if how == "power cut":
+        allowed |= {Result.NEVER_SWITCHED}
+    assert world.result("op").result in allowed and len(world.reports) == 1
+    assert world.kinds().count("drained") <= world.done.count(WorkKind.DRAIN)
+    assert world.next_boot == world.booted
+
+
 def test_the_undisturbed_runs_are_what_they_seem() -> None:
-    assert UNDISTURBED >= 6 and UNHEALTHY >= 8 and REBOOT >= 4
+    assert UNDISTURBED >= 6 and UNHEALTHY >= 8 and REBOOT >= 4 and DRAINED >= UNDISTURBED + 2
