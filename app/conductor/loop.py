@@ -8,8 +8,9 @@ Each round, when something changed or a second has passed:
 4. cancelled operations that their node never got: end them;
 5. presence: nodes whose gateway died and that did not come back are offline;
 6. pins that are over: remove them;
-7. samples for the chart of versions;
-8. retention, once an hour.
+7. rollouts: what their nodes did, judged; orders given and taken back; who comes in and who goes; ways back; ends;
+8. samples for the chart of versions;
+9. retention, once an hour.
 
 Each step stands alone: it reads what is due, claims it by a conditional change in one transaction, and may be
 killed anywhere and repeated. An error in one is logged and leaves the others alone; with the database away all
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.services import deadlines, fleet, leases, retention
+from app.services import deadlines, fleet, leases, retention, rollout_steps
 from app.services.admission import Admission
 from app.store.database import Database
 from app.store.nudges import EVERYTHING
@@ -75,6 +76,7 @@ class Conductor:
             _Loop("cancelled", deadlines.end_unowned, 5.0),
             _Loop("presence", deadlines.mark_gone, 5.0),
             _Loop("pins", deadlines.remove_expired_pins, 1.0),
+            *(_Loop(name, step, every_s) for name, step, every_s in rollout_steps.STEPS),
             _Loop("samples", fleet.sample_versions, 5.0),
             _Loop("retention", retention.remove_old, 3600.0),
         ]

@@ -84,6 +84,18 @@ def unarmed_towards(conn: Connection, digests: Sequence[str]) -> list[Operation]
     return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 
+def with_unused_leases(conn: Connection) -> list[Operation]:
+    """Open updates and reboots that have their lease and have armed nothing, oldest first."""
+    query = _query().where(
+        operations.c.state == OperationState.OPEN.value,
+        operations.c.kind.in_((OperationKind.ACTIVATE.value, OperationKind.REBOOT.value)),
+        operations.c.phase.in_((Phase.IDLE.value, Phase.STAGING.value, Phase.STAGED.value)),
+        operations.c.cancel_asked_at.is_(None),
+        _HOLDS_LEASE,
+    )
+    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+
+
 def previous_of(conn: Connection, node_id: str, booted_digest: str) -> Previous | None:
     """What the newest operation that led to the booted digest left behind, with an image of it if there is one."""
     if not booted_digest:

@@ -1,0 +1,68 @@
+"""A freeze disarms: leases that were granted and not used are called back. A step of the conductor.
+
+What leads back is not bound by freezes (rule 7), and neither is what an operator let pass (break-glass).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from app.core.actors import CONDUCTOR
+from app.core.freezes import Freeze, freeze_hold
+from app.core.nodes import Operation
+from app.core.slots import ARMED
+from app.services.groups import groups_of_node
+from app.services.orders import locked_node, withdraw
+from app.services.rollout_orders import take_order
+from app.store import audit, freezes, nodes, operations, rollout_nodes, rollouts
+from app.store.database import Change, Database, Priority
+from wire.messages import Phase
+
+
+def take_back_frozen(db: Database, now: float) -> int:
+    """Call back unused leases of nodes that a freeze holds; how many."""
+    with db.read() as conn:
+        binding = freezes.active(conn, now)
+        found = operations.with_unused_leases(conn) if binding else []
+        due = [operation for operation in found if _frozen(conn, operation, binding, now)]
+    taken = 0
+    for operation in due:
+        with db.write(Priority.BACKGROUND) as change:
+            taken += _take_back(change, operation, now)
+    return taken
+
+
+def _frozen(conn: Connection, operation: Operation, binding: Sequence[Freeze], now: float) -> bool:
+    if operation.rollout_id is not None:
+        rollout = rollouts.get(conn, operation.rollout_id)
+        if rollout is None or rollout.leads_back or rollout.break_glass:
+            return False
+    node = nodes.get(conn, operation.node_id)
+    if node is None:
+        return False
+    return freeze_hold(binding, [group.id for group in groups_of_node(conn, node)], now) is not None
+
+
+def _take_back(change: Change, found: Operation, now: float) -> bool:
+    why = "a freeze began before it was armed"
+    if found.rollout_id is not None:
+        rollout = rollouts.get(change.conn, found.rollout_id, lock=True)
+        row = rollout_nodes.get(change.conn, found.rollout_id, found.node_id)
+        return (
+            rollout is not None
+            and row is not None
+            and row.operation_id == found.id
+            and take_order(change, rollout, row, why, now)
+        )
+    node = locked_node(change, found.node_id)
+    operation = operations.get(change.conn, found.id, lock=True)
+    if operation is None or not operation.open or operation.cancel_asked_at is not None:
+        return False
+    if operation.phase in ARMED or operation.phase is Phase.SOAKING:
+        return False
+    withdraw(change, CONDUCTOR, node, operation, why, now)
+    before = {"operation": operation.id}
+    audit.append(change.conn, CONDUCTOR, "node.cancel", f"node:{node.id}", why, before, None, now)
+    return True

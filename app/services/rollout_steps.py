@@ -1,0 +1,53 @@
+"""What the conductor does for rollouts, in the order in which one round does it.
+
+Each step is idempotent and may be killed anywhere: it finds in the rows what is due, and changes it conditionally.
+
+1. observe: rows of nodes follow their operations, and the rollout is judged in the same transaction;
+2. judge: images that were withdrawn or became bad halt their rollouts; canaries that all soaked open the gate;
+3. take back: orders of rollouts that stopped, of frozen nodes, and orders of operators to bad versions;
+4. take in: late joiners come, nodes that left the group go;
+5. drafts of groups that follow their channel at once are started;
+6. give orders: early and widely, bounded by downloads at once;
+7. ways back: ordered where a rollout rolls back, and written down when they ended;
+8. finish: rollouts none of whose nodes is under way;
+9. copies of bad versions are made unbootable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.services import (
+    bad_versions,
+    following,
+    rollout_back,
+    rollout_freezes,
+    rollout_observe,
+    rollout_orders,
+    rollout_take_in,
+)
+from app.store.database import Database
+
+Step = Callable[[Database, float], object]
+
+STEPS: tuple[tuple[str, Step, float], ...] = (
+    ("rollout-observe", rollout_observe.observe, 0.5),
+    ("rollout-judge", rollout_observe.judge, 1.0),
+    ("rollout-take-back", rollout_orders.take_back, 1.0),
+    ("rollout-frozen", rollout_freezes.take_back_frozen, 1.0),
+    ("bad-orders", bad_versions.stop_orders, 2.0),
+    ("rollout-take-in", rollout_take_in.take_in, 5.0),
+    ("rollout-follow", following.start_drafts, 1.0),
+    ("rollout-order", rollout_orders.give_orders, 1.0),
+    ("rollout-back-ended", rollout_back.observe_back, 1.0),
+    ("rollout-back", rollout_back.send_back, 1.0),
+    ("rollout-finish", rollout_observe.finish, 1.0),
+    ("bad-copies", bad_versions.disarm_copies, 10.0),
+)
+"""Name, step, and how often it looks (seconds)."""
+
+
+def run_all(db: Database, now: float) -> None:
+    """Every step once, whatever its time."""
+    for _, step, _ in STEPS:
+        step(db, now)
