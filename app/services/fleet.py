@@ -65,7 +65,7 @@ def set_policy(db: Database, actor: Actor, changes: Mapping[str, float], reason:
         after = before | dict(changes)
         fleet.set_policy(change.conn, after)
         audit.append(change.conn, actor, "fleet.policy", "fleet", reason, before, after, now)
-        change.touch("fleet")
+        change.touch("fleet", "groups")  # groups follow in the durations that they do not name
 
 
 def sample_versions(db: Database, now: float) -> bool:

@@ -139,7 +139,9 @@ def test_a_change_touches_only_what_it_names(database: Database) -> None:
 def test_what_was_said_stays_when_the_fleets_policy_moves(database: Database) -> None:
     """A duration that a group names is its own, also where it is the default's; the others follow the fleet."""
     group_id = create(database, policy={"timing": {"soak_s": Policy().soak_s}})
+    before = revised(database)["groups"]
     fleet.set_policy(database, OPERATOR, {"soak_s": 5.0, "confirm_s": 7.0}, "why", NOW)
+    assert revised(database)["groups"] > before
     with database.read() as conn:
         found = store.get(conn, group_id)
     assert found is not None
