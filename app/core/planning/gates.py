@@ -8,7 +8,7 @@ from app.core.image_match import canonical_arch
 from app.core.planning.standing import Standing, leads_back
 from app.core.planning.words import span
 from app.core.rollouts import ACTIVE, RolloutKind, RolloutState
-from app.core.snapshot import Candidate, GroupView, NodeView, RolloutView, TargetView
+from app.core.snapshot import Candidate, NodeView, RolloutView, TargetView
 from app.core.version_edges import edge
 from app.core.versions import version_key
 
@@ -28,9 +28,9 @@ class Gates:
             {(target.os_id, canonical_arch(target.arch)): target for target in rollout.targets}
             for rollout in standing.rollouts
         ]
+        self._fitting: dict[tuple[int, str, str], TargetView | None] = {}
         self._version: dict[tuple[int, str, str, str], Hold | None] = {}
-        self._by_group: dict[tuple[int, tuple[int, ...]], Hold | None] = {}
-        self._age: dict[tuple[str, int], Hold | None] = {}
+        self._timed: dict[tuple[int, tuple[int, ...], str, str], Hold | None] = {}
         self._health: dict[int, Hold | None] = {}
 
     def standing_order(self, place: int) -> Hold | None:
@@ -60,12 +60,16 @@ class Gates:
 
     def timed(self, rollout_place: int, node_place: int) -> Hold | None:
         """Freeze, window, minimum age."""
-        rollout = self.standing.rollouts[rollout_place]
-        memberships = self.standing.memberships[node_place]
-        key = (rollout_place, memberships)
-        if key not in self._by_group:
-            self._by_group[key] = self._freeze(rollout, memberships) or self._window(rollout, memberships)
-        return self._by_group[key] or self._minimum_age(rollout_place, node_place)
+        node, memberships = self.standing.nodes[node_place], self.standing.memberships[node_place]
+        key = (rollout_place, memberships, node.os_id, node.arch)
+        if key not in self._timed:
+            rollout = self.standing.rollouts[rollout_place]
+            self._timed[key] = (
+                self._freeze(rollout, memberships)
+                or self._window(rollout, memberships)
+                or self._minimum_age(rollout, memberships, self.target(rollout_place, node))
+            )
+        return self._timed[key]
 
     def health(self, candidate: Candidate) -> Hold | None:
         """Health gates: those of its rollout that are shut, and unhealthy nodes of its policy group."""
@@ -94,7 +98,10 @@ class Gates:
 
     def target(self, rollout_place: int, node: NodeView) -> TargetView | None:
         """The image that this rollout has for the node."""
-        return self._targets[rollout_place].get((node.os_id, canonical_arch(node.arch)))
+        key = (rollout_place, node.os_id, node.arch)
+        if key not in self._fitting:
+            self._fitting[key] = self._targets[rollout_place].get((node.os_id, canonical_arch(node.arch)))
+        return self._fitting[key]
 
     def _node(self, node: NodeView) -> Hold | None:
         if not node.commandable:
@@ -165,20 +172,12 @@ class Gates:
         when = f"opens in {span(opens - now)}" if opens is not None else "never opens"
         return Hold(HoldCode.WINDOW, f"waits for the window of group {group.name}: {when}", group.id, until=opens)
 
-    def _minimum_age(self, rollout_place: int, node_place: int) -> Hold | None:
-        rollout = self.standing.rollouts[rollout_place]
-        memberships = self.standing.memberships[node_place]
-        if not memberships or leads_back(rollout) or rollout.kind is RolloutKind.REBOOT:
+    def _minimum_age(
+        self, rollout: RolloutView, memberships: tuple[int, ...], target: TargetView | None
+    ) -> Hold | None:
+        if not memberships or target is None or leads_back(rollout) or rollout.kind is RolloutKind.REBOOT:
             return None
-        target = self.target(rollout_place, self.standing.nodes[node_place])
-        if target is None:
-            return None
-        key = (target.digest, memberships[0])
-        if key not in self._age:
-            self._age[key] = self._of_age(target, self.standing.groups[memberships[0]])
-        return self._age[key]
-
-    def _of_age(self, target: TargetView, group: GroupView) -> Hold | None:
+        group = self.standing.groups[memberships[0]]
         old_enough = target.created_at + group.policy.minimum_age_s
         if self.standing.now >= old_enough:
             return None

@@ -25,7 +25,10 @@ def worst_moments(standing: Standing, room: Room, made: Forecast) -> tuple[Worst
             node = standing.nodes[standing.candidates[place].node]
             if node.up or by_our_doing(node):
                 for service, replicas in node.placements:
-                    taken[service] = taken.get(service, 0) + replicas
+                    if service in taken:
+                        taken[service] += replicas
+                    else:
+                        taken[service] = replicas
         for service, replicas in taken.items():
             if replicas > worst.get(service, (0, 0))[0]:
                 worst[service] = (replicas, wave)
