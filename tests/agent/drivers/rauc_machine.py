@@ -50,6 +50,7 @@ compatible={compatible}
 bootloader=custom
 bundle-formats=plain
 data-directory={root}/data
+mountprefix={root}/mount
 {more}
 [keyring]
 path={root}/cert.pem

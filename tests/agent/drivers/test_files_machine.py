@@ -20,8 +20,8 @@ from tests.agent.drivers.images import content_of, write_image
 from tests.agent.drivers.rauc_machine import wait_until
 
 AGENT = f"""
-cat "$0/run/boot.json" >> "$0/lives"; echo >> "$0/lives"
 trap 'echo orderly >> "$0/lives"; exit 0' TERM
+cat "$0/run/boot.json" >> "$0/lives"; echo >> "$0/lives"
 while :; do
     if [ -e "$0/reboot-now" ]; then rm "$0/reboot-now"; echo x > "$0/run/reboot"; exit {REBOOT_EXIT}; fi
     if [ -e "$0/exit-now" ]; then rm "$0/exit-now"; exit {REBOOT_EXIT}; fi
