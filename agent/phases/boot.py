@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agent.evidence import Verdict
+from agent.phases.causes import note_boot, unasked_boot, whose, why
 from agent.phases.inputs import Started
 from agent.phases.leases import call_off, unarm
 from agent.phases.model import (
@@ -28,8 +29,8 @@ from agent.phases.model import (
 )
 from agent.phases.trial import queue_way_back, stick
 from agent.phases.turn import Turn, target
-from agent.phases.words import MACHINE_SAYS, asked, version_in, worded
-from wire.messages import Boot, BootCause, Check, OperationKind, Result, Slot
+from agent.phases.words import version_in, worded
+from wire.messages import BootCause, Check, OperationKind, Result, Slot
 
 MORE_RETREATS = 2
 """Tries after the first to leave a slot that the machine keeps booting."""
@@ -148,7 +149,7 @@ def _first_boot(turn: Turn, given: Started) -> None:
     slot = booted(turn.state)
     if slot is not None:
         turn.set(booted=Booted(slot=slot.name, digest=slot.digest, version=slot.version, confirmed=slot.good is True))
-    _note_boot(turn, given, BootCause.FIRST_SEEN, "the agent's first start on this node", None)
+    note_boot(turn, given, BootCause.FIRST_SEEN, "the agent's first start on this node", None)
 
 
 def _new_boot(turn: Turn, given: Started, before: State) -> None:
@@ -172,9 +173,9 @@ def _judged(turn: Turn, given: Started, before: State) -> None:
     elsewhere = _elsewhere_after_reboot(turn, before)
     cause = _cause(before.step, verdict)
     if cause is None:
-        _unasked_boot(turn, given, before)
+        unasked_boot(turn, given, before)
     else:
-        _note_boot(turn, given, cause, _why(turn, cause), turn.operation.id)
+        note_boot(turn, given, cause, why(turn, cause), turn.operation.id)
     if elsewhere:
         # Only a machine that could not boot it any more leaves a slot that nobody asked it to leave.
         _adopt(turn)
@@ -256,18 +257,19 @@ def _soak_interrupted(turn: Turn, given: Started, before: State) -> None:
     slot, trial = booted(turn.state), before.trial
     assert trial is not None and before.booted is not None, "a soak has a trial"
     if slot is not None and slot.name == before.booted.slot:
-        _unasked_boot(turn, given, before)
+        unasked_boot(turn, given, before)
         turn.set(trial=msgspec.structs.replace(trial, until_s=turn.now_s + turn.operation.soak_s))
         turn.event("soak-restarted", "Rebooted during the soak, which starts over")
         return
     left = next((other for other in turn.state.slots if other.name == before.booted.slot), None)
     if left is not None and left.good is True and not left.next_boot:
         # It did not fail: it is good, and somebody made the other one next boot.
-        _unasked_boot(turn, given, before)
+        unasked_boot(turn, given, before)
         _adopt(turn)
         turn.end(Result.UNKNOWN, "somebody booted the other slot during the soak")
         return
-    _note_boot(turn, given, BootCause.FALLBACK, "the other slot was booted during the soak", turn.operation.id)
+    text = f"the other slot was booted during the soak ({whose(turn)})"
+    note_boot(turn, given, BootCause.FALLBACK, text, turn.operation.id)
     reason = "the machine left it during the soak"
     _end_fallen(turn, before, before.booted.slot, before.booted.digest, reason, trial.failed_checks)
 
@@ -292,7 +294,7 @@ def _came_back(turn: Turn, given: Started, before: State) -> None:
     retreat, slot = before.retreat, booted(turn.state)
     assert retreat is not None, "going back knows where"
     left = version_in(retreat.from_version, retreat.from_slot)
-    _note_boot(turn, given, BootCause.FALLBACK, f"on the way back from {left}", turn.operation.id)
+    note_boot(turn, given, BootCause.FALLBACK, f"on the way back from {left} ({whose(turn)})", turn.operation.id)
     if slot is not None and slot.name == retreat.to_slot:
         _end_retreat(turn, retreat)
         return
@@ -323,7 +325,7 @@ def _end_retreat(turn: Turn, retreat: Retreat) -> None:
 
 def _unasked(turn: Turn, given: Started, before: State) -> None:
     """A boot that no operation of ours asked for."""
-    _unasked_boot(turn, given, before)
+    unasked_boot(turn, given, before)
     slot, was = booted(turn.state), before.booted
     if slot is None:
         return
@@ -332,7 +334,7 @@ def _unasked(turn: Turn, given: Started, before: State) -> None:
     _adopt(turn)
 
 
-# --- facts and causes ---------------------------------------------------------------------------------------
+# --- facts --------------------------------------------------------------------------------------------------
 
 
 def _adopt(turn: Turn) -> None:
@@ -358,41 +360,3 @@ def _keep_standing(turn: Turn) -> None:
     slot, facts = booted(turn.state), turn.state.booted
     if facts is not None and facts.confirmed and slot is not None and slot.good is not True:
         turn.queue(WorkKind.MARK_GOOD)
-
-
-def _unasked_boot(turn: Turn, given: Started, before: State) -> None:
-    slot, was = booted(turn.state), before.booted
-    switched = slot is not None and was is not None and (slot.name, slot.digest) != (was.slot, was.digest)
-    cause, text = _explain(given.cause, before.stop, switched)
-    _note_boot(turn, given, cause, text, None)
-
-
-def _explain(cause: BootCause, stop: Stop, switched: bool) -> tuple[BootCause, str]:
-    """A crash may have changed slots by itself; after an orderly shutdown somebody had armed the other one."""
-    if stop is Stop.ORDERLY and switched:
-        return BootCause.OTHER_COORDINATOR, "an orderly reboot into a slot that something else than Twinroot had armed"
-    if stop is Stop.ORDERLY:
-        return BootCause.LOCAL_COMMAND, "an orderly shutdown that no operation asked for"
-    if cause is not BootCause.UNKNOWN:
-        return cause, MACHINE_SAYS.get(cause, f"the machine names the cause: {cause.value}")
-    if stop is Stop.RUNNING:
-        return BootCause.WATCHDOG_OR_POWER, "the agent was cut off: no orderly shutdown was seen"
-    return BootCause.UNKNOWN, "the agent was not running when the machine went down"
-
-
-def _why(turn: Turn, cause: BootCause) -> str:
-    if cause is BootCause.FALLBACK:
-        expected = turn.state.expected
-        slot = expected.slot if expected is not None else ""
-        return f"back from {version_in(target(turn.state), slot)}"
-    author = f", asked for by {turn.operation.author}" if turn.operation.author else ""
-    return f"{asked(turn.state)}{author}"
-
-
-def _note_boot(turn: Turn, given: Started, cause: BootCause, text: str, operation_id: str | None) -> None:
-    slot = booted(turn.state)
-    text = f"Booted {worded(slot) if slot else 'no known slot'}: {text}"
-    at = given.boot_at or turn.moment.wall
-    turn.set(boot=Boot(id=turn.state.boot_id, at=at, cause=cause, operation_id=operation_id, text=text))
-    kind = "boot-unknown" if cause is BootCause.UNKNOWN else "boot"
-    turn.event(kind, text, operation_id=operation_id, cause=cause)

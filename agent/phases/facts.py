@@ -187,7 +187,7 @@ def work_done(turn: Turn, given: WorkDone) -> None:
         case WorkKind.MARK_GOOD:
             _marked_good(turn)
         case WorkKind.MARK_BAD:
-            turn.set(staged=None)
+            _marked_bad(turn, work)
         case WorkKind.REBOOT:
             turn.set(rebooted_s=turn.now_s)
         case WorkKind.PROBE:
@@ -220,6 +220,12 @@ def _armed(turn: Turn, work: Work) -> None:
     if (work.kind is WorkKind.DISARM) == (operation.kind is OperationKind.REBOOT):
         turn.set(armed=True)
         turn.event("armed", f"Boots next: {asked(turn.state)}")
+
+
+def _marked_bad(turn: Turn, work: Work) -> None:
+    """A copy that was withdrawn is neither staged nor a way back any more."""
+    way_back = turn.state.way_back
+    turn.set(staged=None, way_back=None if way_back is not None and way_back.slot == work.slot else way_back)
 
 
 def _marked_good(turn: Turn) -> None:

@@ -123,3 +123,20 @@ def test_booted_into_another_digest_is_unknown_and_never_confirmed_by_itself() -
         world.wait(60)
     world.run()
     assert "needs-a-person" in codes(world) and not world.state.booted.confirmed
+
+
+def test_a_boot_of_ours_names_its_operation_and_its_author() -> None:
+    world = booted_new(joined())
+    boot = world.events[-1]
+    assert (boot.kind, boot.cause, boot.operation_id) == ("boot", BootCause.OPERATION, "op")
+    assert boot.boot_id == "boot-2" and "asked for by ada" in boot.text
+    assert world.state.boot is not None and world.state.boot.operation_id == "op"
+
+
+def test_a_boot_back_names_the_operation_and_the_author_that_led_to_it() -> None:
+    world = ready()
+    world.broken.add("2")
+    world.grant()
+    world.run()
+    [boot] = [event for event in world.events if event.cause is BootCause.FALLBACK]
+    assert boot.operation_id == "op" and "asked for by ada" in boot.text

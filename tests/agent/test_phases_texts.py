@@ -37,7 +37,7 @@ def test_a_version_that_fails_its_checks_says_so_and_where_it_went() -> None:
     kinds = dict(zip(world.kinds(), texts(world), strict=True))
     assert kinds["check-failed"].startswith("Unhealthy: ")
     assert kinds["going-back"].startswith("Goes back to slot a (1) by itself: ")
-    assert kinds["boot"] == "Booted slot a (1): on the way back from 2 in slot b"
+    assert kinds["boot"] == "Booted slot a (1): on the way back from 2 in slot b (update to 2, asked for by ada)"
     assert kinds["fell-back"].startswith("Fell back from 2 in slot b: ")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from agent.phases.inputs import SlotsSeen
 from agent.phases.model import Step
 from tests.agent.stories import booted_new, codes, ready
 from tests.agent.wanted import digest, operation
@@ -214,3 +216,20 @@ def test_disarm_in_a_soak_protects_the_way_back_through_what_was_left() -> None:
     world.run()
     assert world.result("d").result is Result.SUCCEEDED and world.slots["a"].good is True
     assert world.state.way_back.left.at(world.boot_s) == pytest.approx(360)
+
+
+@pytest.mark.parametrize("state", [HealthState.HEALTHY, UNHEALTHY])
+def test_a_trial_waits_while_the_tool_shows_no_booted_slot(state: HealthState) -> None:
+    world = booted_new(joined())
+    world.welcome()
+    odd = [msgspec.structs.replace(slot, booted=False) for slot in world.shown()]
+    world.give(SlotsSeen(slots=odd))
+    world.wait(400)
+    world.check(state)
+    world.run()
+    assert world.state.step is Step.CONFIRMING and codes(world) == ["slots-unclear"]
+    world.give(SlotsSeen(slots=world.shown()))
+    world.check(state)
+    world.run()
+    assert world.booted == ("b" if state is HealthState.HEALTHY else "a")
+    assert "slots-unclear" not in codes(world)
