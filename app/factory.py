@@ -10,7 +10,7 @@ from jinja2 import StrictUndefined
 
 from app.config import Settings
 from app.store.database import Database
-from app.web import assets, context, errors, filters, pages, security
+from app.web import assets, context, errors, filters, freezes, pages, security
 from app.web.context import Console, console, session_or_none
 from app.web.forms import form_nonce
 from app.web.htmx import Htmx
@@ -30,6 +30,7 @@ def create_app(db: Database, settings: Settings, clock: Callable[[], float] = ti
     context.install(app, Console(db, settings, clock))
     Htmx(app)
     _templates(app)
+    freezes.install(app)
     _measure(app)
     security.install(app)
     errors.install(app)
@@ -52,6 +53,7 @@ def _templates(app: Flask) -> None:
         has_vendor=assets.has_vendor,
         live_url=lambda: console().settings.live_url,
         page_links=LINKS,
+        request_now=context.now,
     )
     env.globals["ui"] = env.get_template("_macros.html").module  # blocks that are rendered alone see no imports
 

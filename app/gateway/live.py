@@ -1,9 +1,9 @@
 """`/live`: tells browser pages which of their topics changed, never what.
 
 In: `{"topics": ["fleet", "node:…"]}`, the whole wish each time. Out: `{"topics": {"fleet": "<revision>", …}}`: at once
-the revisions as they are, so that a page that missed something finds out, then those that change. Topics of a node
-go out ten times a second at most, lists every two seconds at most, and not to all pages in the same moment. One wheel
-turns for all pages; frames are encoded once for all pages that get the same.
+the revisions as they are, so that a page that missed something finds out, then those that change. Topics of a node or
+of a rollout go out ten times a second at most, lists every two seconds at most, and not to all pages in the same
+moment. One wheel turns for all pages; frames are encoded once for all pages that get the same.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from app.store import revisions
 from app.store.database import Database
 from app.store.nudges import EVERYTHING
 
-LISTS = frozenset({"fleet", "nodes", "events", "images", "joining", "operations"})
-NODE_PREFIX = "node:"
+LISTS = frozenset(
+    {"fleet", "nodes", "events", "images", "joining", "operations", "groups", "freezes", "services", "rollouts"}
+)
+_ONE_PREFIXES = ("node:", "rollout:")
+"""Topics of one node or rollout."""
 _TOPIC_CHARS = 160
 
 SESSION_ENDED = 4401
@@ -109,8 +112,8 @@ class Live:
         if len(topics) > self._limits.page_topics:
             raise ValueError(f"at most {self._limits.page_topics} topics")
         for topic in topics:
-            of_node = topic.startswith(NODE_PREFIX) and len(topic) <= _TOPIC_CHARS
-            if topic not in LISTS and not (of_node and topic.isascii() and topic.isprintable()):
+            of_one = topic.startswith(_ONE_PREFIXES) and len(topic) <= _TOPIC_CHARS
+            if topic not in LISTS and not (of_one and topic.isascii() and topic.isprintable()):
                 raise ValueError("there is no such topic")
         return sorted(topics)
 

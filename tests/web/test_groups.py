@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.config import Settings
+from app.core.group_policy import Amount, OnFailure
+from app.store import groups, schema
+from app.store.database import Database
+from tests.server_kit import NOW, add_node, count_rows
+from tests.web.console_kit import Browser
+
+
+@pytest.fixture
+def browser(database: Database, settings: Settings) -> Browser:
+    browser = Browser(database, settings)
+    with database.write() as change:
+        add_node(change.conn, name="edge-1", labels={"role": "edge", "zone": "a"})
+        add_node(change.conn, name="db-1", labels={"role": "db"})
+    return browser
+
+
+def make(browser: Browser, **values: str) -> str:
+    """A group made by the form; its page."""
+    typed = {"name": "edge", "selector": "role=edge", "reason": "first group", **values}
+    answer = browser.fill("/groups/new", "/groups/new", **typed)
+    assert answer.status_code == 303, answer.text
+    return answer.location or ""
+
+
+def test_without_groups_the_page_says_the_next_step(browser: Browser) -> None:
+    text = browser.get("/groups").text
+    assert "No group yet" in text
+    assert "twinroot group add" in text
+
+
+def test_a_group_is_made_with_its_policy(browser: Browser) -> None:
+    page = make(
+        browser,
+        precedence="10",
+        canaries="2",
+        max_unavailable="10%",
+        on_failure="roll-back",
+        windows="mon-fri 22:00-04:00 Europe/Berlin",
+        soak_s="30m",
+    )
+    with browser.db.read() as conn:
+        group = groups.by_name(conn, "edge")
+    assert group is not None
+    assert page == f"/groups/{group.id}"
+    assert (group.policy.canaries, group.policy.max_unavailable) == (Amount(count=2), Amount(share=0.1))
+    assert (group.policy.on_failure, group.policy.timing.soak_s) == (OnFailure.ROLL_BACK, 1800.0)
+    shown = browser.get(page).text
+    assert "1 admitted" in shown
+    assert "mon-fri 22:00-04:00 Europe/Berlin" in shown
+    assert "Europe/Berlin" in shown
+    assert shown.count("in ") >= 5  # five openings, each says when
+    assert "edge" in browser.get("/groups").text
+
+
+def test_the_five_openings_stand_in_three_zones(browser: Browser) -> None:
+    page = make(browser, windows="daily 02:00-04:00 Asia/Kolkata")
+    browser.client.set_cookie("twinroot_zone", "Europe/Berlin")
+    shown = browser.get(page).text
+    for zone in ("Europe/Berlin (yours)", "Asia/Kolkata", "UTC"):
+        assert f'<th scope="col">{zone}</th>' in shown
+    assert shown.count("02:00 to 04:00") == 5  # in the group's own zone
+    assert shown.count("20:30 to 22:30") == 5  # the same in UTC
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("selector", "", "select"),
+        ("name", "Not A Name", "lower-case"),
+        ("canaries", "150%", "canaries"),
+        ("windows", "sometimes", "no window"),
+        ("max_per_domain", "2", "label"),
+        ("precedence", "high", "whole number"),
+    ],
+)
+def test_a_refused_form_keeps_what_was_typed(browser: Browser, field: str, value: str, says: str) -> None:
+    typed = {"name": "edge", "selector": "role=edge", "reason": "kept for sure", field: value}
+    answer = browser.fill("/groups/new", "/groups/new", **typed)
+    assert answer.status_code == 422
+    assert says in answer.text.partition("Nothing was changed.")[2].lower()
+    assert "kept for sure" in answer.text
+    assert count_rows(browser.db, schema.groups) == 0
+
+
+def test_a_change_touches_only_what_was_typed_and_says_who(browser: Browser) -> None:
+    page = make(browser, canaries="3")
+    answer = browser.fill(f"{page}/edit", "/edit", max_unavailable="4", reason="more at once")
+    assert answer.status_code == 303
+    with browser.db.read() as conn:
+        group = groups.by_name(conn, "edge")
+    assert group is not None
+    assert (group.policy.canaries, group.policy.max_unavailable) == (Amount(count=3), Amount(count=4))
+    answer = browser.fill(f"{page}/edit", "/edit", canaries="", reason="as by default")
+    with browser.db.read() as conn:
+        group = groups.by_name(conn, "edge")
+    assert group is not None
+    assert group.policy.canaries == Amount(count=1)
+    assert count_rows(browser.db, schema.audit) >= 3
+
+
+def test_removing_a_group_wants_its_name(browser: Browser) -> None:
+    page = make(browser)
+    assert browser.fill(f"{page}/remove", "/remove", typed_name="egde", reason="gone").status_code == 422
+    assert browser.fill(f"{page}/remove", "/remove", typed_name="edge", reason="gone").status_code == 303
+    assert count_rows(browser.db, schema.groups) == 0
+    assert browser.get(page).status_code == 404
+
+
+def test_a_freeze_is_on_every_page_until_it_is_lifted(browser: Browser) -> None:
+    page = make(browser)
+    group_id = page.rpartition("/")[2]
+    assert "is frozen" not in browser.get("/").text
+    answer = browser.fill("/freezes/new", "/freezes/new", group=group_id, reason="sale week")
+    assert answer.status_code == 303
+    for path in ("/", "/nodes", "/groups", page, "/images", "/events", "/joining"):
+        assert "sale week" in browser.get(path).text, path
+    with browser.db.read() as conn:
+        (freeze_id,) = conn.execute(schema.freezes.select()).scalars()
+    answer = browser.fill(f"/freezes/{freeze_id}/lift", "/lift", reason="over")
+    assert answer.status_code == 303
+    assert "is frozen" not in browser.get("/nodes").text
+    assert "lifted" in browser.get("/freezes").text
+
+
+def test_a_freeze_has_an_end_in_the_readers_zone(browser: Browser) -> None:
+    browser.client.set_cookie("twinroot_zone", "Europe/Berlin")
+    bad = browser.fill("/freezes/new", "/freezes/new", ends_at="tomorrow", reason="x")
+    assert (bad.status_code, count_rows(browser.db, schema.freezes)) == (422, 0)
+    past = browser.fill("/freezes/new", "/freezes/new", ends_at="2001-01-01T10:00", reason="x")
+    assert past.status_code == 422
+
+    end = datetime.fromtimestamp(NOW + 86_400, ZoneInfo("Europe/Berlin"))
+    good = browser.fill("/freezes/new", "/freezes/new", ends_at=f"{end:%Y-%m-%dT%H:%M}", reason="x")
+    assert good.status_code == 303
+    with browser.db.read() as conn:
+        (row,) = conn.execute(schema.freezes.select())
+    assert abs(row.ends_at - (NOW + 86_400)) < 60
