@@ -46,8 +46,10 @@ _ROLES = (
     ),
     ("db", (("shop", "postgres", "postgres:17"), ("", "node-exporter", "prom/node-exporter:1.9"))),
     ("edge", (("edge", "gateway", "edge/gateway:4.0"), ("edge", "cache", "varnish:7.6"))),
-    ("batch", (("jobs", "worker", "jobs/worker:11"), ("jobs", "scheduler", "jobs/scheduler:11"))),
+    ("batch", (("jobs", "worker", "jobs/worker:11"),)),
 )
+_SCHEDULER = 9
+"""Node (by index) of the one service with a single replica, so that the console shows what that means."""
 _ZONES = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
 
 
@@ -56,6 +58,8 @@ def demo_nodes(count: int) -> list[DemoNode]:
     nodes = []
     for index in range(count):
         role, containers = _ROLES[index // 3 % len(_ROLES)]
+        if index == _SCHEDULER:
+            containers = (*containers, ("jobs", "scheduler", "jobs/scheduler:11"))
         number = index // 12 * 3 + index % 3 + 1
         labels = {"role": role, "zone": _ZONES[index % 3]}
         if index % 12 == 0:

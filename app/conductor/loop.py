@@ -2,15 +2,16 @@
 
 Each round, when something changed or a second has passed:
 
-1. admission: return leases whose node was seen through, grant what fits now, tell the others why they wait;
-2. clocks: count the time of open operations while their nodes could have been heard, and of the leases that are out;
-3. deadlines: end operations that took too long;
-4. cancelled operations that their node never got: end them;
-5. presence: nodes whose gateway died and that did not come back are offline;
-6. pins that are over: remove them;
-7. rollouts: what their nodes did, judged; orders given and taken back; who comes in and who goes; ways back; ends;
-8. samples for the chart of versions;
-9. retention, once an hour.
+1. rollouts: what their nodes did, judged; orders given and taken back; who comes in and who goes; ways back; ends;
+2. admission: return leases whose node was seen through, grant what fits now, tell the others why they wait;
+3. services: which replicas came and went, and why;
+4. clocks: count the time of open operations while their nodes could have been heard, and of the leases that are out;
+5. deadlines: end operations that took too long;
+6. cancelled operations that their node never got: end them;
+7. presence: nodes whose gateway died and that did not come back are offline;
+8. declarations that nodes have outdone, and pins that are over: remove them;
+9. samples for the chart of versions;
+10. retention, once an hour.
 
 Each step stands alone: it reads what is due, claims it by a conditional change in one transaction, and may be
 killed anywhere and repeated. An error in one is logged and leaves the others alone; with the database away all
@@ -26,8 +27,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.services import deadlines, fleet, leases, retention, rollout_steps
+from app.services import deadlines, declare, fleet, leases, retention, rollout_steps
 from app.services.admission import Admission
+from app.services.service_watch import ServiceWatch
 from app.store.database import Database
 from app.store.nudges import EVERYTHING
 from app.store.outage import is_away
@@ -67,16 +69,18 @@ class Conductor:
         self._db = db
         self._clock = clock
         self._wake = threading.Event()
-        self._admission = Admission()
+        self._admission, self._services = Admission(), ServiceWatch()
         self._loops = [
+            *(_Loop(name, step, every_s) for name, step, every_s in rollout_steps.STEPS),
             _Loop("admission", self._admission.tick, 0.0),
+            _Loop("services", self._services.step, 1.0),
             _Loop("clocks", deadlines.advance_clocks, 1.0),
             _Loop("lease-clock", leases.count_time, 1.0),
             _Loop("deadlines", deadlines.end_overdue, 1.0),
             _Loop("cancelled", deadlines.end_unowned, 5.0),
             _Loop("presence", deadlines.mark_gone, 5.0),
+            _Loop("declarations", declare.end_declarations, 5.0),
             _Loop("pins", deadlines.remove_expired_pins, 1.0),
-            *(_Loop(name, step, every_s) for name, step, every_s in rollout_steps.STEPS),
             _Loop("samples", fleet.sample_versions, 5.0),
             _Loop("retention", retention.remove_old, 3600.0),
         ]
@@ -112,6 +116,7 @@ class Conductor:
 
     def _nudged(self, topics: frozenset[str]) -> None:
         self._admission.note(topics)
+        self._services.note(topics)
         if not topics.isdisjoint(_WAKING):
             self._wake.set()
 

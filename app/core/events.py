@@ -20,6 +20,9 @@ class EventKind(StrEnum):
     RELABELLED = "relabelled"
     CONFLICT_SETTLED = "conflict-settled"
     FAILED_VERSION_CLEARED = "failed-version-cleared"
+    DECLARED = "declared"
+    LOST = "lost"
+    FOUND = "found"
     # observed
     OPERATION_ENDED = "operation-ended"
     LATE_REPORT = "late-report"

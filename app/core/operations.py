@@ -27,6 +27,8 @@ class Action(StrEnum):
     RENAME = "rename"
     SETTLE_CONFLICT = "settle-conflict"
     CLEAR_FAILED_VERSION = "clear-failed-version"
+    DECLARE = "declare"
+    LOST = "lost"
 
 
 Gate = Callable[[Node], NotPossible | None]
@@ -209,6 +211,8 @@ GATES: dict[Action, tuple[Gate, ...]] = {
     Action.RENAME: (_not_retired,),
     Action.SETTLE_CONFLICT: (_not_retired, _in_conflict),
     Action.CLEAR_FAILED_VERSION: (_not_retired,),
+    Action.DECLARE: (_not_retired,),
+    Action.LOST: (_not_retired, _admitted),
 }
 """Action → gates, asked in this order."""
 

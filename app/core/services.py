@@ -122,21 +122,44 @@ class NodeMoment:
     """That operation has it down, or its lease is out."""
 
 
-def explain(change: int, moved: bool, node: NodeMoment) -> tuple[ChangeCause, str]:
-    """Cause and one sentence for replicas lost (below 0) or returned on a node. The first that explains it speaks."""
-    lost = change < 0
+def explain(change: int, moved: bool, node: NodeMoment, lost_by: ChangeCause | None) -> tuple[ChangeCause, str]:
+    """Cause and one sentence for replicas lost (below 0) or returned on a node. The first that explains it speaks.
+
+    `lost_by`: why replicas were last lost there, for those that return. `moved`: as many came elsewhere, or went.
+    """
+    return _lost(moved, node) if change < 0 else _returned(moved, node, lost_by)
+
+
+def _lost(moved: bool, node: NodeMoment) -> tuple[ChangeCause, str]:
     if not node.member:
         return ChangeCause.LEFT, f"{node.name} left the fleet"
     if node.operation and (node.under_way or node.rebooted):
-        return ChangeCause.OPERATION, f"{node.name}: {node.operation}" if lost else f"back after {node.operation}"
+        return ChangeCause.OPERATION, f"{node.name}: {node.operation}"
     if not node.online:
         return ChangeCause.OFFLINE, f"{node.name} went offline"
     if node.rebooted:
-        because = f" ({node.boot_cause})" if node.boot_cause else ""
-        how = f"{node.name} rebooted without us{because}"
-        return ChangeCause.REBOOT, how if lost else f"back: {how}"
+        return ChangeCause.REBOOT, _rebooted(node)
     if not node.placement_known:
         return ChangeCause.UNSEEN, f"{node.name} cannot see its containers"
     if moved:
-        return ChangeCause.MOVED, f"moved away from {node.name}" if lost else f"moved to {node.name}"
-    return ChangeCause.CONTAINER, f"{'stopped or turned unhealthy' if lost else 'runs and is healthy'} on {node.name}"
+        return ChangeCause.MOVED, f"moved away from {node.name}"
+    return ChangeCause.CONTAINER, f"stopped or turned unhealthy on {node.name}"
+
+
+def _returned(moved: bool, node: NodeMoment, lost_by: ChangeCause | None) -> tuple[ChangeCause, str]:
+    if node.operation and (node.rebooted or lost_by is ChangeCause.OPERATION):
+        return ChangeCause.OPERATION, f"back on {node.name} after {node.operation}"
+    if node.rebooted:
+        return ChangeCause.REBOOT, f"back: {_rebooted(node)}"
+    if lost_by in (ChangeCause.OFFLINE, ChangeCause.LEFT, ChangeCause.OPERATION):
+        return lost_by, f"{node.name} is back"
+    if lost_by is ChangeCause.UNSEEN:
+        return lost_by, f"{node.name} sees its containers again"
+    if moved:
+        return ChangeCause.MOVED, f"moved to {node.name}"
+    return ChangeCause.CONTAINER, f"runs and is healthy on {node.name}"
+
+
+def _rebooted(node: NodeMoment) -> str:
+    because = f" ({node.boot_cause})" if node.boot_cause else ""
+    return f"{node.name} rebooted without us{because}"

@@ -36,9 +36,13 @@ _RESULT = {
 
 def name_of(operation: Operation) -> str:
     """“Update to 2.0”, as texts name an operation."""
-    kind = _KIND[operation.kind]
-    aims = operation.kind in (OperationKind.STAGE, OperationKind.ACTIVATE, OperationKind.ROLLBACK)
-    return f"{kind} to {operation.target_version}" if aims and operation.target_version else kind
+    return words_of(operation.kind, operation.target_version)
+
+
+def words_of(kind: OperationKind, target_version: str) -> str:
+    """As `name_of`, of what is known of it."""
+    aims = kind in (OperationKind.STAGE, OperationKind.ACTIVATE, OperationKind.ROLLBACK)
+    return f"{_KIND[kind]} to {target_version}" if aims and target_version else _KIND[kind]
 
 
 def ended_as(operation: Operation, result: Result) -> str:

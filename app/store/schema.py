@@ -13,7 +13,7 @@ from app.store.tables.nodes import containers, events, failed_versions, join_att
 from app.store.tables.operations import leases, operations
 from app.store.tables.people import audit, form_posts, login_links, saved_views, sessions
 from app.store.tables.rollouts import bad_versions, rollout_events, rollout_nodes, rollouts
-from app.store.tables.services import attention_marks, service_changes, service_peaks, services
+from app.store.tables.services import attention_marks, replicas, service_changes, service_peaks, services
 
 __all__ = [
     "attention_marks",
@@ -37,6 +37,7 @@ __all__ = [
     "metadata",
     "nodes",
     "operations",
+    "replicas",
     "revisions",
     "rollout_events",
     "rollout_nodes",

@@ -34,7 +34,7 @@ class Word:
 def words(conn: Connection, keys: Keys = None) -> dict[ServiceKey, Word]:
     """Services of which an operator said something."""
     query = select(services)
-    return {(row.scope, row.name): _word(row) for row in _by_key(conn, query, services.c.scope, services.c.name, keys)}
+    return {(row.scope, row.name): _word(row) for row in by_key(conn, query, services.c.scope, services.c.name, keys)}
 
 
 def say(conn: Connection, key: ServiceKey, said: Said, actor: str, reason: str, now: float) -> None:
@@ -68,7 +68,7 @@ def labels_of(conn: Connection, keys: Keys = None) -> list[Any]:
         func.max(containers.c.replicas).label("labelled"),
         func.min(case((containers.c.per_node, 1), else_=0)).label("per_node"),
     ).group_by(containers.c.scope, containers.c.service)
-    return _by_key(conn, query, containers.c.scope, containers.c.service, keys)
+    return by_key(conn, query, containers.c.scope, containers.c.service, keys)
 
 
 def peaks(conn: Connection, since_day: int, keys: Keys = None) -> dict[ServiceKey, int]:
@@ -78,14 +78,14 @@ def peaks(conn: Connection, since_day: int, keys: Keys = None) -> dict[ServiceKe
         .where(service_peaks.c.day >= since_day)
         .group_by(service_peaks.c.scope, service_peaks.c.name)
     )
-    return {(row[0], row[1]): row[2] for row in _by_key(conn, query, service_peaks.c.scope, service_peaks.c.name, keys)}
+    return {(row[0], row[1]): row[2] for row in by_key(conn, query, service_peaks.c.scope, service_peaks.c.name, keys)}
 
 
 def raise_peaks(conn: Connection, day: int, healthy: Mapping[ServiceKey, int]) -> None:
     """Note how many are healthy where that is more than was seen on that day."""
     known = {
         (row[0], row[1]): row[2]
-        for row in _by_key(
+        for row in by_key(
             conn,
             select(service_peaks.c.scope, service_peaks.c.name, service_peaks.c.healthy).where(
                 service_peaks.c.day == day
@@ -135,10 +135,10 @@ def serving(conn: Connection, up: ColumnElement[bool], keys: Sequence[ServiceKey
         .where(SERVES, up)
         .group_by(containers.c.scope, containers.c.service, nodes.c.labels)
     )
-    return _by_key(conn, query, containers.c.scope, containers.c.service, keys)
+    return by_key(conn, query, containers.c.scope, containers.c.service, keys)
 
 
-def _by_key(conn: Connection, query: Any, scope: ColumnElement[str], name: ColumnElement[str], keys: Keys) -> list[Any]:
+def by_key(conn: Connection, query: Any, scope: ColumnElement[str], name: ColumnElement[str], keys: Keys) -> list[Any]:
     if keys is None:
         return list(conn.execute(query))
     found: list[Any] = []

@@ -82,7 +82,7 @@ def members(conn: Connection, ids: Ids = None) -> list[Any]:
         .where(nodes.c.admission == "admitted")
         .order_by(nodes.c.id)
     )
-    return _of(conn, query, nodes.c.id, ids)
+    return of_ids(conn, query, nodes.c.id, ids)
 
 
 def replicas(conn: Connection, ids: Ids = None) -> dict[str, list[tuple[str, str, int]]]:
@@ -92,8 +92,35 @@ def replicas(conn: Connection, ids: Ids = None) -> dict[str, list[tuple[str, str
         containers.c.node_id, containers.c.scope, containers.c.service
     )
     found: defaultdict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    for row in _of(conn, query, containers.c.node_id, ids):
+    for row in of_ids(conn, query, containers.c.node_id, ids):
         found[row[0]].append((row[1], row[2], row[3]))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The containers of one (scope as they say, service) on a node."""
+
+    scope: str
+    service: str
+    healthy: int
+    labelled: int | None
+    per_node: bool
+
+
+def contents(conn: Connection, ids: Ids = None) -> dict[str, list[Content]]:
+    """Node id → what is on it, as last seen."""
+    query = select(
+        containers.c.node_id,
+        containers.c.scope,
+        containers.c.service,
+        func.sum(case((SERVES, 1), else_=0)),
+        func.max(containers.c.replicas),
+        func.min(case((containers.c.per_node, 1), else_=0)),
+    ).group_by(containers.c.node_id, containers.c.scope, containers.c.service)
+    found: defaultdict[str, list[Content]] = defaultdict(list)
+    for row in of_ids(conn, query, containers.c.node_id, ids):
+        found[row[0]].append(Content(row[1], row[2], int(row[3]), row[4], bool(row[5])))
     return found
 
 
@@ -101,7 +128,7 @@ def failures(conn: Connection, ids: Ids = None) -> dict[str, frozenset[str]]:
     """Node id → digests that failed there and were not cleared."""
     query = select(failed_versions.c.node_id, failed_versions.c.digest).where(failed_versions.c.cleared_at.is_(None))
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for row in _of(conn, query, failed_versions.c.node_id, ids):
+    for row in of_ids(conn, query, failed_versions.c.node_id, ids):
         found[row[0]].add(row[1])
     return {node_id: frozenset(digests) for node_id, digests in found.items()}
 
@@ -131,7 +158,7 @@ def exposures(conn: Connection, ids: Ids = None) -> dict[str, str]:
             rollouts.c.state.not_in([*(state.value for state in TERMINAL), RolloutState.ROLLING_BACK.value]),
         )
     )
-    found = [*_of(conn, ordered, operations.c.node_id, ids), *_of(conn, moving, rollout_nodes.c.node_id, ids)]
+    found = [*of_ids(conn, ordered, operations.c.node_id, ids), *of_ids(conn, moving, rollout_nodes.c.node_id, ids)]
     return {row[0]: row[1] for row in found}
 
 
@@ -179,7 +206,7 @@ def ordered(conn: Connection, ids: Ids = None) -> list[Any]:
         )
         .order_by(operations.c.id)
     )
-    return _of(conn, query, operations.c.node_id, ids)
+    return of_ids(conn, query, operations.c.node_id, ids)
 
 
 def waiting(conn: Connection, ids: Ids = None) -> list[Any]:
@@ -198,7 +225,7 @@ def waiting(conn: Connection, ids: Ids = None) -> list[Any]:
         )
         .order_by(rollout_nodes.c.rollout_id, rollout_nodes.c.node_id)
     )
-    return _of(conn, query, rollout_nodes.c.node_id, ids)
+    return of_ids(conn, query, rollout_nodes.c.node_id, ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +262,7 @@ def progress(conn: Connection, rollout_ids: Ids = None) -> dict[str, Progress]:
         .where(rollouts.c.state.not_in([state.value for state in TERMINAL]))
         .group_by(rollout_nodes.c.rollout_id)
     )
-    return {row[0]: Progress(*row[1:]) for row in _of(conn, query, rollout_nodes.c.rollout_id, rollout_ids)}
+    return {row[0]: Progress(*row[1:]) for row in of_ids(conn, query, rollout_nodes.c.rollout_id, rollout_ids)}
 
 
 def bad_digests(conn: Connection) -> dict[str, str]:
@@ -265,7 +292,7 @@ def image_rows(conn: Connection, image_ids: Sequence[str]) -> dict[str, Any]:
         images.c.must_pass,
         images.c.not_from,
     )
-    return {row.id: row for row in _of(conn, query, images.c.id, sorted(set(image_ids)))}
+    return {row.id: row for row in of_ids(conn, query, images.c.id, sorted(set(image_ids)))}
 
 
 def channel_heads(conn: Connection) -> dict[tuple[str, str, str], str]:
@@ -286,7 +313,7 @@ def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.sum(case((condition, 1), else_=0))
 
 
-def _of(conn: Connection, query: Select[Any], column: ColumnElement[str], ids: Ids) -> list[Any]:
+def of_ids(conn: Connection, query: Select[Any], column: ColumnElement[str], ids: Ids) -> list[Any]:
     if ids is None:
         return list(conn.execute(query))
     found: list[Any] = []

@@ -45,6 +45,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scope", "name", "day", name=op.f("pk_service_peaks")),
     )
     op.create_table(
+        "replicas",
+        sa.Column("node_id", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("healthy", sa.Integer(), nullable=False),
+        sa.Column("boot_id", sa.String(), nullable=False),
+        sa.Column("labelled", sa.Integer(), nullable=True),
+        sa.Column("per_node", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["node_id"], ["nodes.id"], name=op.f("fk_replicas_node_id_nodes"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("node_id", "scope", "name", name=op.f("pk_replicas")),
+    )
+    op.create_index(op.f("ix_replicas_scope_name"), "replicas", ["scope", "name"])
+    op.create_table(
         "services",
         sa.Column("scope", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -164,6 +177,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_service_changes")),
     )
     op.create_index(op.f("ix_service_changes_at"), "service_changes", ["at"], unique=False)
+    op.create_index(op.f("ix_service_changes_node_id_id"), "service_changes", ["node_id", "id"], unique=False)
     op.create_index(op.f("ix_service_changes_scope_name_id"), "service_changes", ["scope", "name", "id"], unique=False)
     op.create_table(
         "rollout_events",
@@ -312,6 +326,7 @@ def downgrade() -> None:
     op.drop_table("freezes")
     op.drop_table("groups")
     op.drop_table("services")
+    op.drop_table("replicas")
     op.drop_table("service_peaks")
     op.drop_table("bad_versions")
     op.drop_table("attention_marks")

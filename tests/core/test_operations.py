@@ -50,7 +50,7 @@ _OPEN = {"not begun", "staging", "staged", "leased", "going back"}
 
 REFUSED: dict[tuple[Action, str], str] = {
     **{(action, "retired"): "retired" for action in Action},
-    **{(action, "pending"): "not-admitted" for action in _COMMANDS},
+    **{(action, "pending"): "not-admitted" for action in (*_COMMANDS, Action.LOST)},
     **{(action, "conflict"): "identity-conflict" for action in _COMMANDS},
     **{(action, "protocol only"): "protocol-only" for action in _COMMANDS},
     **{(action, state): "busy" for action in (Action.UPDATE, Action.REBOOT) for state in _BUSY},

@@ -11,7 +11,7 @@ import pytest
 from app.config import Settings
 from app.gateway.mailbox import Mailbox
 from app.gateway.server import GatewayThread
-from app.services import admission, nodes
+from app.services import admission, nodes, services
 from app.store import fleet, schema
 from app.store.database import Database
 from tests.gateway import kit
@@ -130,6 +130,7 @@ def test_an_image_url_is_renewed_while_it_may_still_be_needed(
 
 def test_a_lease_is_asked_for_granted_and_heard(gateway: GatewayThread, database: Database, settings: Settings) -> None:
     key, image = updatable(database, settings)
+    services.allow_single(database, OPERATOR, ("", "web"), True, "a test fleet of one", time.time())
     operation = nodes.update(database, OPERATOR, key.node_id, image, "because", time.time())
 
     async def scenario() -> None:

@@ -19,6 +19,19 @@ services = Table(
     when("changed_at"),
 )
 
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("node_id", String, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("scope", String, primary_key=True),  # also where the node's group gives it
+    Column("name", String, primary_key=True),
+    Column("healthy", Integer, nullable=False),  # that serve there, as the time line was last told
+    Column("boot_id", String, nullable=False),  # of the node then
+    Column("labelled", Integer),  # most replicas that a label of its containers there asks for
+    Column("per_node", Boolean, nullable=False),
+    Index(None, "scope", "name"),
+)
+
 service_peaks = Table(
     "service_peaks",
     metadata,
@@ -43,6 +56,7 @@ service_changes = Table(
     Column("operation_id", String),
     Column("rollout_id", String),
     Index(None, "scope", "name", "id"),
+    Index(None, "node_id", "id"),
     Index(None, "at"),
 )
 

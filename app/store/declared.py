@@ -1,0 +1,45 @@
+"""What operators declared of nodes: placements that nobody can see, and nodes that are lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from app.store.schema import nodes
+
+
+def of_node(conn: Connection, node_id: str) -> list[list[Any]] | None:
+    """[[scope, name, replicas], …]; None: nothing was declared."""
+    found: list[list[Any]] | None = conn.execute(select(nodes.c.declared).where(nodes.c.id == node_id)).scalar_one()
+    return found
+
+
+def lost_at(conn: Connection, node_id: str) -> float | None:
+    found: float | None = conn.execute(select(nodes.c.lost_at).where(nodes.c.id == node_id)).scalar_one()
+    return found
+
+
+def over(conn: Connection, limit: int) -> list[str]:
+    """Nodes that say themselves by now what was declared of them."""
+    query = select(nodes.c.id).where(nodes.c.declared.is_not(None), nodes.c.placement_known)
+    return list(conn.execute(query.order_by(nodes.c.id).limit(limit)).scalars())
+
+
+def back(conn: Connection, limit: int, node_id: str | None = None) -> list[str]:
+    """Nodes that were declared lost and have connected since."""
+    query = select(nodes.c.id).where(
+        nodes.c.lost_at.is_not(None), nodes.c.connection == "online", nodes.c.connected_at > nodes.c.lost_at
+    )
+    if node_id is not None:
+        query = query.where(nodes.c.id == node_id)
+    return list(conn.execute(query.order_by(nodes.c.id).limit(limit)).scalars())
+
+
+def lost(conn: Connection) -> list[tuple[str, str, float, str, str]]:
+    """Members that are declared lost: id, name, since when, by whom, why."""
+    query = select(nodes.c.id, nodes.c.name, nodes.c.lost_at, nodes.c.lost_by, nodes.c.lost_reason)
+    rows = conn.execute(
+        query.where(nodes.c.lost_at.is_not(None), nodes.c.admission == "admitted").order_by(nodes.c.lost_at)
+    )
+    return [(row[0], row[1], row[2], row[3] or "", row[4] or "") for row in rows]
