@@ -59,12 +59,13 @@ def demo(nodes: int) -> None:
 
 
 def _mount() -> None:
-    from app.commands import channels, doctor, groups, images, join_tokens, login, policy, server_keys, sim
+    from app.commands import channels, doctor, groups, images, join_tokens, login, plan, policy, server_keys, sim
 
     cli.add_command(images.image)
     cli.add_command(channels.channel)
     cli.add_command(join_tokens.join_token)
     cli.add_command(login.login_link)
+    cli.add_command(plan.plan)
     cli.add_command(policy.policy)
     cli.add_command(server_keys.server_key)
     cli.add_command(groups.group)
