@@ -24,6 +24,7 @@ def test_the_least_file_has_the_defaults_of_an_installed_node(tmp_path: Path) ->
     assert str(config.state_folder) == "/var/lib/twinroot-agent"
     assert str(config.run_folder) == "/run/twinroot-agent"
     assert config.rauc.reboot_command == ("systemctl", "reboot") and config.runtimes == ()
+    assert config.drain_folders == (Path("/etc/twinroot-agent/drain.d"), Path("/usr/lib/twinroot-agent/drain.d"))
     assert not config.allow_unencrypted and config.check_interval_s == 15 and config.limits.stage_s == 3600
 
 
@@ -46,6 +47,8 @@ folders = ["/srv/check.d"]
 builtins = ["state", "disk"]
 required_builtins = []
 disks = [{ path = "/srv", min_free_mib = 1 }]
+[drain]
+folders = ["/srv/drain.d"]
 [witnesses]
 default_route = false
 dns_names = ["example.org"]
@@ -59,7 +62,7 @@ unasked_confirm_s = 5
     assert str(config.run_folder) == "/srv/agent/run"
     assert config.checks.builtins == {Builtin.STATE, Builtin.DISK} and config.checks.required_builtins == set()
     assert config.checks.disks == (DiskLimit(Path("/srv"), 5.0, 1.0),)
-    assert config.checks.state_folder == Path("/srv/agent")
+    assert config.checks.state_folder == Path("/srv/agent") and config.drain_folders == (Path("/srv/drain.d"),)
     assert config.witnesses.urls == ("http://127.0.0.1:1/",) and config.limits.unasked_confirm_s == 5
     assert config.labels == {"site": "attic"}
 
@@ -71,6 +74,7 @@ unasked_confirm_s = 5
         ("driver = ", "not TOML"),
         ('driver = "ostree"', "driver: Invalid enum value 'ostree'"),
         (LEAST + "drivr = 1", "drivr"),
+        (LEAST + '[drain]\nfolders = ["/a", "b"]', "drain.folders[1]: 'b' is not an absolute path"),
         ('driver = "files"', "[files]"),
         ('driver = "files"\n[files]\nroot = "here"', "files.root: 'here' is not an absolute path"),
         ('driver = "files"\n[files]\nroot = "/x"\ntries = 0', "files.tries"),
