@@ -1,0 +1,160 @@
+"""Rollouts over a small fleet of acting nodes: to the end, stopped by failures, paused, aborted, sent back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.config import Settings
+from app.core.errors import NotPossible
+from app.core.group_policy import Amount, OnFailure
+from app.core.rollouts import RolloutNodeState, RolloutState
+from app.services import rollouts as service
+from app.services.rollout_preview import preview
+from app.services.rollout_spec import RolloutSpec
+from app.services.rollout_start import start
+from app.store.database import Database
+from tests.server_kit import OPERATOR
+from tests.services.rollout_world import QUICK, Mood, World
+from wire.messages import Phase
+
+DONE, FAILED, LEFT, WAITING = (
+    RolloutNodeState.DONE,
+    RolloutNodeState.FAILED,
+    RolloutNodeState.LEFT,
+    RolloutNodeState.WAITING,
+)
+
+
+def begin(world: World, **given: object) -> str:
+    spec = RolloutSpec(**({"group_id": world.group_id, "version": "2.0", "reason": "monthly"} | given))  # type: ignore[arg-type]
+    rollout_id = service.draft(world.db, OPERATOR, spec, world.now)
+    start(world.db, OPERATOR, rollout_id, "go", world.now)
+    return rollout_id
+
+
+def test_to_the_end(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 5)
+    rollout_id = begin(world)
+    canaries = [name for name, row in world.rows(rollout_id).items() if row.canary]
+    assert len(canaries) == 1 and world.rows(rollout_id)[canaries[0]].wave == 0
+    ended = world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    assert set(world.versions().values()) == {"2.0"}
+    assert set(world.states(rollout_id).values()) == {DONE}
+    assert ended.canaries_soaked_at is not None and ended.ended_at is not None and ended.moved_at is not None
+    rows = world.rows(rollout_id).values()
+    others = [row.moving_at for row in rows if not row.canary]
+    assert all(moving_at is not None and moving_at >= ended.canaries_soaked_at for moving_at in others)
+    assert world.most_exposed <= 2
+    assert world.kinds(rollout_id) == ["drafted", "started", "canaries-soaked", "succeeded"]
+
+
+def test_a_failed_canary_shuts_the_gate(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 4)
+    spec = RolloutSpec(group_id=world.group_id, version="2.0", reason="monthly")
+    (canary,) = (one.name for one in preview(database, spec, world.now).entering if one.id in _first(world, spec))
+    world.nodes[canary].mood = Mood.FALLS_BACK
+    rollout_id = begin(world)
+    halted = world.run(rollout_id, until=RolloutState.HALTED)
+    assert canary in halted.state_text
+    for _ in range(6):
+        world.tick()
+    assert [name for name, node in world.nodes.items() if node.boots > 1] == [canary]
+    assert set(world.versions().values()) == {"1.0"}  # a fallback is never success
+    assert world.states(rollout_id)[canary] is FAILED
+    assert {state for name, state in world.states(rollout_id).items() if name != canary} == {WAITING}
+    assert all(world.open_operations(name) == 0 for name in world.nodes)
+
+
+def _first(world: World, spec: RolloutSpec) -> frozenset[str]:
+    return preview(world.db, spec, world.now).canaries
+
+
+def test_unhealthy_during_the_soak_rolls_back_what_it_touched(database: Database, settings: Settings) -> None:
+    policy = replace(QUICK, failure_limit=Amount(count=0), on_failure=OnFailure.ROLL_BACK)
+    world = World(database, settings, 6, policy)
+    rollout_id = begin(world)
+    canary = next(name for name, row in world.rows(rollout_id).items() if row.canary)
+    for name, node in world.nodes.items():
+        node.mood = Mood.WELL if name == canary else Mood.SICK
+    ended = world.run(rollout_id, until=RolloutState.ROLLED_BACK)
+    assert set(world.versions().values()) == {"1.0"}
+    touched = [name for name, node in world.nodes.items() if node.boots > 1]
+    assert canary in touched and len(touched) <= 1 + 2  # canaries and one wave
+    assert ended.ended_at is not None
+    assert world.kinds(rollout_id)[-2:] == ["rolling-back", "rolled-back"] or "rolling-back" in world.kinds(rollout_id)
+    assert {world.rows(rollout_id)[name].back_ended_at is not None for name in touched} == {True}
+
+
+def test_a_silent_node_fails_at_its_deadline_and_nobody_fails_while_we_are_away(
+    database: Database, settings: Settings
+) -> None:
+    world = World(database, settings, 2, replace(QUICK, canaries=Amount(count=0), failure_limit=Amount(count=1)))
+    rollout_id = begin(world)
+    world.nodes["n0"].mood = Mood.SILENT
+    world.run_until(lambda: world.nodes["n0"].silent)
+    world.heard = False
+    for _ in range(40):
+        world.conduct()
+        world.now += 30.0
+    assert FAILED not in world.states(rollout_id).values()
+    world.heard = True
+    world.run_until(lambda: world.states(rollout_id)["n0"] is FAILED)
+    row = world.rows(rollout_id)["n0"]
+    assert row.result is not None and row.result.value == "timed-out"
+
+
+def test_pause_says_who_finishes_and_resume_goes_on(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 5, replace(QUICK, canaries=Amount(count=0)))
+    rollout_id = begin(world)
+    world.run_until(lambda: any(node.phase is Phase.SOAKING for node in world.nodes.values()))
+    finishing = service.pause(database, OPERATOR, rollout_id, "lunch", world.now)
+    assert {one.name for one in finishing} == {
+        name for name, node in world.nodes.items() if node.phase in (Phase.SOAKING, Phase.CONFIRMING, Phase.REBOOTING)
+    }
+    boots = {name: node.boots for name, node in world.nodes.items() if node.boots == 1}
+    for _ in range(8):
+        world.tick()
+    assert {name: world.nodes[name].boots for name in boots} == boots
+    assert world.rollout(rollout_id).state is RolloutState.PAUSED
+    service.resume(database, OPERATOR, rollout_id, "", world.now)
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    assert set(world.versions().values()) == {"2.0"}
+
+
+def test_pause_takes_back_a_lease_that_was_not_used(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 2, replace(QUICK, canaries=Amount(count=0)))
+    rollout_id = begin(world)
+    states = {RolloutNodeState.MOVING}
+    world.run_until(lambda: states <= set(world.states(rollout_id).values()))
+    assert all(node.phase is Phase.STAGED for node in world.nodes.values())  # granted, not heard of yet
+    assert service.pause(database, OPERATOR, rollout_id, "", world.now) == []
+    for _ in range(4):
+        world.tick()
+    assert {node.boots for node in world.nodes.values()} == {1}
+    assert set(world.states(rollout_id).values()) == {WAITING}
+    assert {node.passive.version for node in world.nodes.values()} == {"2.0"}  # staged stays staged
+    service.resume(database, OPERATOR, rollout_id, "", world.now)
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+
+
+def test_terminal_is_terminal_and_late_reports_change_nothing(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 3, replace(QUICK, canaries=Amount(count=0), max_unavailable=Amount(count=1)))
+    rollout_id = begin(world)
+    world.run_until(lambda: any(node.phase is Phase.CONFIRMING for node in world.nodes.values()))
+    finishing = [one.name for one in service.abort(database, OPERATOR, rollout_id, "no", world.now)]
+    aborted = world.rollout(rollout_id)
+    for _ in range(8):
+        world.tick()
+    assert world.rollout(rollout_id).state is RolloutState.ABORTED
+    assert (world.rollout(rollout_id).ended_at, world.rollout(rollout_id).state_text) == (
+        aborted.ended_at,
+        aborted.state_text,
+    )
+    states = world.states(rollout_id)
+    assert {name for name, state in states.items() if state is DONE} == set(finishing)
+    assert {state for name, state in states.items() if name not in finishing} == {LEFT}
+    for move in (service.pause, service.resume, service.abort, service.roll_back):
+        with pytest.raises(NotPossible):
+            move(database, OPERATOR, rollout_id, "again", world.now)
