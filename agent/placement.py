@@ -44,4 +44,4 @@ def serving(placement: Placement) -> Serving:
 
 
 def _serves(container: Container) -> bool:
-    return container.state == "running" and container.health in ("healthy", "none") and not container.per_node
+    return container.state == "running" and container.health not in ("unhealthy", "starting") and not container.per_node

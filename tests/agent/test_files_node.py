@@ -220,6 +220,29 @@ def test_an_image_whose_checks_fail_goes_back_by_itself(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_its_own_executable_drains_it_before_the_reboot_and_undrains_it_after(tmp_path: Path) -> None:
+    async def story(node: Node) -> None:
+        folder, said = tmp_path / "drain.d", tmp_path / "said"
+        folder.mkdir(mode=0o755)
+        script = folder / "move"
+        script.write_text(
+            f"#!/bin/sh\necho $1 in $(sed 's/.*slot.:.\\(.\\).*/\\1/' {node.box.node}/run/boot.json) >> {said}\n"
+        )
+        script.chmod(0o755)
+        config = node.box.config
+        config.write_text(config.read_text() + f'[drain]\nfolders = ["{folder}"]\n')
+        os.kill(node.agent_pid(), signal.SIGKILL)
+        with ImageServer(content("2.0")) as server:
+            await until(lambda: len(node.gateway.hellos) == 2 and node.gateway.online, LIMIT_S)
+            image = signed(node.private_key, server, "2.0")
+            await node.gateway.say(desired(1, activate(image, drain="move", drain_s=20.0)))
+            assert (await node.report("op")).result is Result.SUCCEEDED
+            await node.wait(lambda: any(event.kind == "undrained" for event in node.gateway.got(NodeEvent)))
+        assert said.read_text() == "drain in A\nundrain in B\n"
+
+    play(tmp_path, story)
+
+
 @pytest.mark.parametrize(
     ("phase", "accident"),
     [
