@@ -17,6 +17,7 @@ LINKS = (
     Link("Fleet", "/", "f"),
     Link("Nodes", "/nodes", "n"),
     Link("Rollouts", "/rollouts", "r"),
+    Link("Services", "/services", "s"),
     Link("Groups", "/groups", "o"),
     Link("Images", "/images", "i"),
     Link("Events", "/events", "e"),

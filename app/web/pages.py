@@ -26,6 +26,7 @@ from app.web import (
     rollout_show,
     rollouts,
     saved_views,
+    services,
     sign_in,
 )
 
@@ -37,6 +38,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = tuple(
         preferences,
         fleet,
         freezes,
+        services,
         groups,
         nodes,
         node_exports,
