@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from app.store import schema
-from tests.server_kit import NOW
+from tests.server_kit import NOW, digest_of
 
 _count = itertools.count(1)
 
@@ -61,6 +61,7 @@ def add_rollout_node(conn: Connection, rollout_id: str, node_id: str, **given: A
         "wave": 1,
         "canary": given.get("wave") == 0,
         "old_version": "1.0",
+        "old_digest": digest_of(given.get("old_version", "1.0")),
         "added_at": NOW,
     }
     conn.execute(insert(schema.rollout_nodes).values(values | given))

@@ -35,7 +35,11 @@ PROGRESS: ColumnElement[str] = case(
 """app.core.rollout_progress.progress in SQL."""
 
 _CODE: ColumnElement[str] = _c.hold["code"].as_string()
-_SUBJECT: ColumnElement[str] = _c.hold["subject"].as_string()
+_SUBJECT: ColumnElement[str] = case(
+    (_c.hold["subject"].as_string() == _c.node_id, literal("")),
+    else_=func.coalesce(_c.hold["subject"].as_string(), ""),
+)
+"""A hold that is about the node itself is the same hold on each."""
 _TEXT: ColumnElement[str] = _c.hold["text"].as_string()
 _HELD_STATES = (RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value)
 """In these a hold says why the node does not move."""
@@ -98,7 +102,7 @@ def held_groups(conn: Connection, rollout_id: str) -> list[HeldGroup]:
         .group_by(_CODE, _SUBJECT)
         .order_by(func.count().desc(), _CODE, _SUBJECT)
     )
-    return [HeldGroup(HoldCode(code), subject or "", text or "", number) for code, subject, text, number in rows]
+    return [HeldGroup(HoldCode(code), subject, text or "", number) for code, subject, text, number in rows]
 
 
 _WAITS = and_(_c.state.in_(_HELD_STATES), _c.hold.is_not(None))
@@ -217,7 +221,7 @@ def _where(wanted: Wanted) -> ColumnElement[bool]:
     if wanted.hold is not None:
         terms += [_WAITS, _CODE.in_([wanted.hold.value])]
         if wanted.subject is not None:
-            terms.append(func.coalesce(_SUBJECT, "") == wanted.subject)
+            terms.append(_SUBJECT.in_([wanted.subject]))
     return and_(true(), *terms)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, func, or_, select
 
 from app.core.rollout_progress import Progress
 from app.core.rollouts import RolloutNodeState
@@ -101,3 +101,52 @@ def of_node(conn: Connection, node_id: str, states: Collection[str]) -> InRollou
     return InRollout(
         row.number, f"{row.group_name or 'chosen nodes'} → {row.version}", Progress(row.p), row.state, row.wave
     )
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """Nodes that would go back to one version."""
+
+    version: str
+    nodes: int
+    local: int
+    """Of them, those that have it in their passive slot still: nothing is downloaded."""
+
+
+def ways_back(conn: Connection, rollout_id: str) -> list[WayBack]:
+    """Of the nodes that moved and do not run their old version: to where, most nodes first."""
+    rows = conn.execute(
+        select(_c.old_version, _c.old_digest, nodes.c.slots)
+        .join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
+        .where(
+            _c.rollout_id == rollout_id,
+            _c.state.in_(_MOVED),
+            _c.back_at.is_(None),
+            or_(_c.old_digest == "", func.coalesce(nodes.c.booted_digest, "") != _c.old_digest),
+        )
+    )
+    found: dict[str, list[bool]] = {}
+    for version, digest, slots in rows:
+        found.setdefault(version, []).append(_is_local(digest, slots or ()))
+    ways = [WayBack(version, len(local), sum(local)) for version, local in found.items()]
+    return sorted(ways, key=lambda way: (-way.nodes, way.version))
+
+
+def _is_local(digest: str, slots: Sequence[Mapping[str, Any]]) -> bool:
+    """A slot filled at the factory has no digest that we know: the node says what it is."""
+    passive = [slot for slot in slots if not slot.get("booted") and slot.get("good") is not False]
+    return any(not digest or slot.get("digest") == digest for slot in passive)
+
+
+_MOVED = tuple(state.value for state in (RolloutNodeState.MOVING, RolloutNodeState.DONE, RolloutNodeState.FAILED))
+
+
+def moved_waves(conn: Connection, rollout_id: str) -> list[tuple[int, int]]:
+    """(wave, nodes of it that moved and did not go back), ascending."""
+    query = (
+        select(_c.wave, func.count())
+        .where(_c.rollout_id == rollout_id, _c.state.in_(_MOVED), _c.back_at.is_(None))
+        .group_by(_c.wave)
+        .order_by(_c.wave)
+    )
+    return [(wave, number) for wave, number in conn.execute(query)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.core.holds import Hold
@@ -28,6 +28,11 @@ class PlannedNode:
     """None: it is held for good."""
     hold: Hold | None
     """What it waits for now; for good where it has no wave."""
+
+    @property
+    def held_by(self) -> str:
+        """What its hold is about; empty for the node itself, which is the same hold on each."""
+        return "" if self.hold is None or self.hold.subject == self.node_id else self.hold.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ def plan_view(snapshot: Snapshot, plan: Plan, rollout_id: str, base: str) -> Pla
     """What the plan says of one rollout. `base`: address of the list of its nodes."""
     nodes = planned_nodes(snapshot, plan, rollout_id)
     mine = {node.node_id for node in nodes}
+    wave_of = own_waves(snapshot, plan, rollout_id)
     cells = [Cell(each.node_id, each.name, each.wave, Progress.WAITING) for each in nodes if each.wave is not None]
     cells.sort(key=lambda cell: (cell.wave, cell.name, cell.node_id))
     held = [node for node in nodes if node.wave is None]
@@ -95,7 +101,7 @@ def plan_view(snapshot: Snapshot, plan: Plan, rollout_id: str, base: str) -> Pla
         moving=len(cells),
         held=len(held),
         holds=hold_rows(held_groups(held), base),
-        worst=[_worst(snapshot, plan, place) for place in range(len(plan.worst))],
+        worst=[_worst(snapshot, plan, place, wave_of) for place in range(len(plan.worst))],
         impossible=[_impossible(snapshot, each, mine) for each in plan.impossible if _concerns(snapshot, each, mine)],
         absent=_named(snapshot, plan.absent, mine),
         loses_way_back=_named(snapshot, plan.loses_way_back, mine),
@@ -103,16 +109,37 @@ def plan_view(snapshot: Snapshot, plan: Plan, rollout_id: str, base: str) -> Pla
 
 
 def planned_nodes(snapshot: Snapshot, plan: Plan, rollout_id: str) -> tuple[PlannedNode, ...]:
-    """All candidates of the rollout, by wave (those held for good last) and name. Canaries are wave 0."""
-    wave_of = {node: 0 if wave.canary else wave.number for wave in plan.waves for node in wave.nodes}
+    """All candidates of the rollout, by wave (those held for good last) and name."""
+    own = own_candidates(snapshot, rollout_id)
+    wave_of = own_waves(snapshot, plan, rollout_id)
     found = []
-    for place, candidate in enumerate(snapshot.candidates):
-        if snapshot.rollouts[candidate.rollout].id != rollout_id:
-            continue
-        node = snapshot.nodes[candidate.node]
+    for place, node_place in own.items():
+        node = snapshot.nodes[node_place]
         hold = plan.holds.get(place)
-        found.append(PlannedNode(node.id, node.name, node.version, wave_of.get(candidate.node), hold))
+        found.append(PlannedNode(node.id, node.name, node.version, wave_of.get(node_place), hold))
     return tuple(sorted(found, key=lambda each: (each.wave is None, each.wave or 0, each.name, each.node_id)))
+
+
+def own_candidates(snapshot: Snapshot, rollout_id: str) -> dict[int, int]:
+    """Index of each candidate of the rollout → index of its node."""
+    places = {number for number, view in enumerate(snapshot.rollouts) if view.id == rollout_id}
+    return {place: each.node for place, each in enumerate(snapshot.candidates) if each.rollout in places}
+
+
+def own_waves(snapshot: Snapshot, plan: Plan, rollout_id: str) -> dict[int, int]:
+    """Node → its wave in this rollout: 0 for canaries, then counted from 1 over the waves that move its nodes. The
+    plan's own numbers go over all rollouts."""
+    canary_of = {
+        node: snapshot.candidates[place].canary for place, node in own_candidates(snapshot, rollout_id).items()
+    }
+    found: dict[int, int] = {}
+    number = 0
+    for wave in plan.waves:
+        mine = [node for node in wave.nodes if node in canary_of]
+        others = [node for node in mine if not canary_of[node]]
+        number += bool(others)
+        found |= dict.fromkeys(others, number) | {node: 0 for node in mine if canary_of[node]}
+    return found
 
 
 def held_groups(nodes: Sequence[PlannedNode]) -> list[HeldGroup]:
@@ -120,16 +147,21 @@ def held_groups(nodes: Sequence[PlannedNode]) -> list[HeldGroup]:
     found: dict[tuple[str, str], list[Hold]] = {}
     for node in nodes:
         if node.hold is not None:
-            found.setdefault((node.hold.code, node.hold.subject), []).append(node.hold)
-    return [HeldGroup(each[0].code, each[0].subject, each[0].text, len(each)) for each in found.values()]
+            found.setdefault((node.hold.code, node.held_by), []).append(node.hold)
+    return [HeldGroup(each[0].code, subject, each[0].text, len(each)) for (_, subject), each in found.items()]
 
 
-def _worst(snapshot: Snapshot, plan: Plan, place: int) -> WorstRow:
+def _worst(snapshot: Snapshot, plan: Plan, place: int, wave_of: Mapping[int, int]) -> WorstRow:
     worst = plan.worst[place]
     scope, name = snapshot.services[worst.service].key
-    canaries = {wave.number for wave in plan.waves if wave.canary}
-    wave = "canaries" if worst.wave in canaries else f"wave {worst.wave}" if worst.wave else ""
-    return WorstRow(scope, name, worst.healthy_now, worst.left, worst.floor, wave)
+    causing = next((wave.nodes for wave in plan.waves if wave.number == worst.wave), ())
+    own = sorted({wave_of[node] for node in causing if node in wave_of})
+    words = wave_words(own[-1]) if own else "another rollout" if causing else ""
+    return WorstRow(scope, name, worst.healthy_now, worst.left, worst.floor, words)
+
+
+def wave_words(wave: int) -> str:
+    return f"wave {wave}" if wave else "canaries"
 
 
 def _concerns(snapshot: Snapshot, each: Impossible, mine: set[str]) -> bool:

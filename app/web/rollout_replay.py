@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,8 +104,9 @@ class TimeLine:
 
 
 def time_line(rollout: Rollout, now: float) -> TimeLine:
-    start = int(rollout.started_at if rollout.started_at is not None else rollout.created_at)
-    return TimeLine(start, max(start + 1, int(rollout.ended_at if rollout.ended_at is not None else now) + 1))
+    """Rounded up: at its first second all nodes of the start are in it, at its last one everything has happened."""
+    start = math.ceil(rollout.started_at if rollout.started_at is not None else rollout.created_at)
+    return TimeLine(start, max(start + 1, math.ceil(rollout.ended_at if rollout.ended_at is not None else now)))
 
 
 def cells_at(passages: Sequence[tuple[Cell, Passage]], at: float) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""One rollout as it runs or has ended, and the lists of its nodes. Drafts show their plan (app.web.rollout_plan)."""
+"""A rollout that runs or has ended, and the lists of its nodes. Drafts show their plan (app.web.rollout_plan)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Response, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy import Connection
 
@@ -26,8 +26,6 @@ from app.web.live import live_page
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
 from app.web.rollout_waves import MOST_CELLS, totals, wave_rows
 from app.web.rollout_words import event_kind, failure_words, finishes, name, policy_lines, rate_words, stays, title
-
-blueprint = Blueprint("rollout_show", __name__)
 
 _EVENTS = 12
 _FAILURES = 5
@@ -196,13 +194,3 @@ def list_rows(rollout: Rollout) -> ResponseReturnValue:
         return rows, rollout_cells.count(conn, rollout.id, wanted.wanted)
 
     return draw_list(rollout, wanted, *read(gather))
-
-
-@blueprint.get("/rollouts/<key>")
-def show(key: str) -> ResponseReturnValue:
-    return watch(read(partial(found, key=key)))
-
-
-@blueprint.get("/rollouts/<key>/nodes")
-def nodes(key: str) -> ResponseReturnValue:
-    return list_rows(read(partial(found, key=key)))

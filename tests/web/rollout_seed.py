@@ -37,17 +37,30 @@ HOLDS = (
 )
 
 
+FORECAST = {
+    "at": 0.0,
+    "nodes": 118,
+    "waves": [2, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 8],
+    "worst": [
+        {"scope": "shop", "name": "checkout", "healthy_now": 24, "left": 23, "wave": 3, "floor": 23},
+        {"scope": "shop", "name": "catalog", "healthy_now": 24, "left": 22, "wave": 5, "floor": 20},
+    ],
+}  # fmt: skip
+"""As a start writes it down."""
+
+
 def seed_rollouts(db: Database, now: float) -> dict[str, int]:
     """State → number of a rollout in it; `running` is half done. All of the fleet's admitted nodes are in each."""
     with db.write() as change:
         conn = change.conn
-        group = kit.add_group(conn)
+        group = kit.add_group(conn, policy=POLICY)
+        images = list(conn.execute(select(schema.images.c.id).where(schema.images.c.version == NEW)).scalars())
         columns = schema.nodes.c.id, schema.nodes.c.name
         nodes = [tuple(row) for row in conn.execute(select(*columns).where(schema.nodes.c.admission == "admitted"))]
         numbers = {}
         for place, (state, share) in enumerate(_STATES):
             age = 3600.0 * (len(_STATES) - place) * 12 if state in _ENDED else 5400.0
-            numbers[state] = _rollout(conn, group, nodes, state, share, now, age)
+            numbers[state] = _rollout(conn, (group, images), nodes, state, share, now, age)
         change.touch("rollouts", "fleet")
     return numbers
 
@@ -65,10 +78,15 @@ _STATES = (
 )
 
 
-def _rollout(conn: Connection, group: str, nodes: list[Any], state: str, share: float, now: float, age: float) -> int:
+def _rollout(
+    conn: Connection, of: tuple[str, list[str]], nodes: list[Any], state: str, share: float, now: float, age: float
+) -> int:
+    group, images = of
     started = now - age
     given: dict[str, Any] = {
-        "state": state, "group_id": group, "version": NEW, "policy": POLICY, "created_at": started - 600,
+        "state": state, "group_id": group, "targets": images, "version": NEW, "policy": POLICY,
+        "created_at": started - 600,
+        "forecast": None if state == "draft" else FORECAST,
         "started_at": None if state == "draft" else started, "moved_at": None if state == "draft" else now - 40,
         "state_text": _TEXTS.get(state, ""),
     }  # fmt: skip

@@ -32,8 +32,8 @@ def rollout(id: str) -> RolloutView:
     return RolloutView(id, id, RolloutKind.UPDATE, RolloutState.DRAFT, GroupPolicy(), (), 0.0)
 
 
-def candidate(node: int, rollout: int = 0) -> Candidate:
-    return Candidate(node, rollout, "", ready=False, canary=False, since=0.0)
+def candidate(node: int, rollout: int = 0, *, canary: bool = False) -> Candidate:
+    return Candidate(node, rollout, "", ready=False, canary=canary, since=0.0)
 
 
 def snapshot(nodes: int, candidates: tuple[Candidate, ...]) -> Snapshot:
@@ -57,12 +57,12 @@ def plan(**given: object) -> Plan:
 
 
 def test_a_plan_shows_each_node_of_its_rollout_once() -> None:
-    seen = snapshot(6, (*(candidate(number) for number in range(5)), candidate(5, rollout=1)))
+    seen = snapshot(6, (*(candidate(number, canary=number == 0) for number in range(5)), candidate(5, rollout=1)))
     single = Hold(HoldCode.SINGLE_REPLICA, "shop/ledger has a single replica here", "shop/ledger")
     view = plan_view(
         seen,
         plan(
-            waves=(Wave(1, (0,), canary=True), Wave(2, (1, 2)), Wave(3, (3, 5))),
+            waves=(Wave(1, (0,), canary=True), Wave(2, (1, 2)), Wave(3, (5,)), Wave(4, (3,))),
             holds={1: Hold(HoldCode.CANARIES, "waits for the canaries"), 4: single},
             worst=(WorstMoment(0, 3, 2, 2, 2), WorstMoment(1, 1, 1, 0, 1)),
             impossible=(Impossible("shop/ledger", "…", (4,), ("another replica",)), Impossible("x", "…", (5,), ())),
@@ -72,11 +72,11 @@ def test_a_plan_shows_each_node_of_its_rollout_once() -> None:
         BASE,
     )
     assert (view.moving, view.held, view.number_of_waves) == (4, 1, 2)
-    assert [(row.label, row.nodes) for row in view.waves] == [("Canaries", 1), ("Wave 2", 2), ("Wave 3", 1)]
-    assert [(each.name, each.wave) for each in view.nodes][-2:] == [("web-3", 3), ("web-4", None)]
+    assert [(row.label, row.nodes) for row in view.waves] == [("Canaries", 1), ("Wave 1", 2), ("Wave 2", 1)]
+    assert [(each.name, each.wave) for each in view.nodes][-2:] == [("web-3", 2), ("web-4", None)]
     assert [(row.title, row.nodes) for row in view.holds] == [("Single replica", 1)]
     assert [(row.name, row.wave, row.tight) for row in view.worst] == [
-        ("checkout", "wave 2", True),
+        ("checkout", "wave 1", True),
         ("ledger", "", True),
     ]
     assert [row.count for row in view.impossible] == [1], "what stops another rollout is not this one's concern"

@@ -1,0 +1,221 @@
+"""A draft's plan, and what operators do: each page says before what it does, and does it once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sqlalchemy import update
+
+from app.core.rollouts import RolloutState
+from app.store import rollout_nodes, rollouts, schema
+from app.store.database import Database
+from app.store.rollouts import Rollout
+from tests import rollout_kit
+from tests import server_kit as kit
+from tests.server_kit import NOW
+from tests.web.console_kit import Browser
+
+
+@pytest.fixture
+def fleet(browser: Browser, database: Database) -> dict[str, str]:
+    """Seven nodes of the group web: name → id. Checkout runs on three, a single ledger on one; one is pinned, one is
+    up to date already."""
+    with database.write() as change:
+        conn = change.conn
+        gateway = kit.add_gateway(conn)
+        kit.add_image(conn, "2.0")
+        old = kit.add_image(conn, "1.0")
+        rollout_kit.add_group(conn, policy={"max_unavailable": {"count": 2}, "canary_soak_s": 60.0})
+        given = {
+            "done": {"version": "2.0", "booted_digest": kit.digest_of("2.0"), "slots": kit.two_slots("2.0")},
+            "pinned": {"pin_image_id": old, "pin_actor": "mb", "pin_reason": "driver", "pinned_at": NOW},
+        }
+        names = ("a", "b", "c", "ledger", "idle", "done", "pinned")
+        made = {
+            name: kit.add_node(conn, name, labels={"role": "web"}, gateway_id=gateway, **given.get(name, {}))
+            for name in names
+        }
+        for name in ("a", "b", "c"):
+            kit.add_container(conn, made[name], "checkout", scope="shop")
+        kit.add_container(conn, made["ledger"], "ledger", scope="shop")
+        made["gateway"] = gateway
+    return made
+
+
+@pytest.fixture
+def draft(browser: Browser, database: Database, fleet: dict[str, str]) -> str:
+    """Address of a drafted update of the group."""
+    response = browser.fill("/rollouts/new?group=web", "/new", target="version:2.0", reason="monthly update")
+    assert response.status_code == 303
+    return str(response.location)
+
+
+def stored(database: Database) -> Rollout:
+    with database.read() as conn:
+        [found] = rollouts.newest(conn, limit=1)
+    return found
+
+
+def figure(page: str, words: str) -> int:
+    found = re.search(rf"<b>([\d,]+)</b>(?:(?!</a>|</div>).)*{words}", page, re.S)
+    assert found, words
+    return int(found[1])
+
+
+def test_the_plan_partitions_the_group(browser: Browser, draft: str) -> None:
+    page = browser.get(draft).text
+    figures = [figure(page, words) for words in ("will move", "held for good", "left out")]
+    assert figures == [4, 1, 2]
+    assert "Canaries" in page
+    for href, number in re.findall(rf'href="({draft}/nodes\?(?:hold|left)=[^"]+)" aria-label="[^"]*">(\d+)<', page):
+        assert f'<span class="muted">{number} node' in browser.get(href.replace("&amp;", "&")).text, href
+    waves = re.findall(rf'href="({draft}/nodes\?wave=\d+(?:-\d+)?)"', page)
+    listed = [re.findall(r'class="name"><a href="/nodes/(\w+)"', browser.get(href).text) for href in waves]
+    assert sum(map(len, {tuple(each) for each in listed})) == 4
+
+
+def test_what_is_impossible_is_named_with_what_helps(browser: Browser, database: Database, draft: str) -> None:
+    page = browser.get(draft).text
+    assert "Services that make it impossible" in page
+    assert "ledger" in page
+    allow = re.search(rf'href="({draft}/allow-single[^"]*)"', page)
+    assert allow
+    response = browser.fill(allow[1].replace("&amp;", "&"), "/allow-single", reason="it may be away at night")
+    assert response.location == draft
+    assert stored(database).allowances == {("shop", "ledger")}
+    after = browser.get(draft).text
+    assert "Services that make it impossible" not in after
+    assert figure(after, "held for good") == 0
+    assert "shop/ledger" in after, "that it may move is still said"
+
+
+def test_alike_holds_of_several_nodes_are_one_reason(browser: Browser, database: Database, draft: str) -> None:
+    with database.write() as change:
+        change.conn.execute(update(schema.nodes).values(connection="offline", last_seen_at=NOW - 60))
+    page = browser.get(draft).text
+    assert page.count("is not connected") == 1
+    assert figure(page, "held for good") == 5
+
+
+def test_a_node_is_left_out(browser: Browser, draft: str, fleet: dict[str, str]) -> None:
+    browser.fill(f"{draft}/leave-out?node={fleet['ledger']}", "/leave-out", reason="not tonight")
+    page = browser.get(draft).text
+    assert figure(page, "left out") == 3
+    assert figure(page, "held for good") == 0
+
+
+def test_worst_moments_show_now_lowest_and_floor(browser: Browser, draft: str) -> None:
+    row = re.search(r"<tr><td[^>]*>(?:<span[^>]*>shop/</span>)?checkout</td>(.*?)</tr>", browser.get(draft).text, re.S)
+    assert row
+    assert re.findall(r'<td class="num(?: tight)?">(\d+)', row[1]) == ["3", "2", "2"]
+
+
+def test_starting_a_part_must_be_meant(browser: Browser, database: Database, draft: str) -> None:
+    refused = browser.fill(f"{draft}/start", "/start")
+    assert refused.status_code == 409
+    assert "could never move" in refused.text
+    assert stored(database).state is RolloutState.DRAFT
+    form = browser.form(f"{draft}/start", "/start")
+    form.values["anyway"] = "yes"
+    assert browser.submit(draft, form).location == draft
+    assert stored(database).state is RolloutState.RUNNING
+    assert "Pause" in browser.get(draft).text
+
+
+def test_starting_a_whole_group_asks_for_its_name(browser: Browser, database: Database, fleet: dict[str, str]) -> None:
+    with database.write() as change:
+        rollout_kit.add_group(change.conn, "pair", selector="pair=yes")
+        for _ in range(2):
+            kit.add_node(change.conn, labels={"pair": "yes"}, gateway_id=fleet["gateway"])
+    path = browser.fill("/rollouts/new?group=pair", "/new", target="version:2.0", reason="x").location
+    wrong = browser.fill(f"{path}/start", "/start", confirm="web")
+    assert wrong.status_code == 422
+    assert "Type pair to start it" in wrong.text
+    assert stored(database).state is RolloutState.DRAFT
+    browser.fill(f"{path}/start", "/start", confirm="pair")
+    assert stored(database).state is RolloutState.RUNNING
+
+
+def test_an_abandoned_draft_changes_nothing_and_stays_to_be_read(
+    browser: Browser, database: Database, draft: str
+) -> None:
+    browser.fill(f"{draft}/abort", "/abort", reason="another version is better")
+    assert stored(database).state is RolloutState.ABORTED
+    assert browser.get(draft).status_code == 200
+    assert browser.get(f"{draft}/start").text.count("Not possible now.") == 1
+
+
+def test_break_glass_is_toggled(browser: Browser, database: Database, draft: str) -> None:
+    for wanted in (True, False):
+        browser.fill(f"{draft}/break-glass", "/break-glass", reason="the fix must go out")
+        assert stored(database).break_glass is wanted
+        assert ("break-glass: passes freezes" in browser.get(draft).text) is wanted
+
+
+# --- while it runs ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running(browser: Browser, database: Database, draft: str) -> str:
+    form = browser.form(f"{draft}/start", "/start")
+    form.values["anyway"] = "yes"
+    browser.submit(draft, form)
+    with database.write() as change:
+        rollout = stored(database)
+        rows = rollout_nodes.all_of(change.conn, rollout.id)
+        moved, others = rows[0], rows[1:]
+        rollout_nodes.change(change.conn, moved, state="done", moving_at=NOW, ended_at=NOW + 5)
+        new = {"version": "2.0", "booted_digest": kit.digest_of("2.0"), "slots": kit.two_slots("2.0")}
+        change.conn.execute(update(schema.nodes).where(schema.nodes.c.id == moved.node_id).values(new))
+        for row in others[:1]:
+            rollout_nodes.change(change.conn, row, state="ordered", ordered_at=NOW)
+        change.touch(f"rollout:{rollout.id}")
+    return draft
+
+
+@pytest.mark.parametrize("action", ["pause", "abort", "roll-back"])
+def test_each_stop_says_what_stops_and_what_finishes(browser: Browser, running: str, action: str) -> None:
+    page = browser.get(f"{running}/{action}").text
+    assert "Stops now:" in page
+    if action == "roll-back":
+        assert 'Back to <b class="mono">1.0</b>' in page
+        assert "must be downloaded" in page, "the passive slot of these nodes is empty"
+    else:
+        assert "Will still finish:" in page
+
+
+def test_pause_resume_and_abort(browser: Browser, database: Database, running: str) -> None:
+    browser.fill(f"{running}/pause", "/pause", reason="a look at the logs")
+    assert stored(database).state is RolloutState.PAUSED
+    page = browser.get(running).text
+    assert "a look at the logs" in page
+    browser.fill(f"{running}/resume", "/resume")
+    assert stored(database).state is RolloutState.RUNNING
+    refused = browser.fill(f"{running}/abort", "/abort", reason=" ")
+    assert refused.status_code == 422
+    browser.fill(f"{running}/abort", "/abort", reason="enough")
+    assert stored(database).state is RolloutState.ABORTED
+
+
+def test_roll_back_of_the_whole(browser: Browser, database: Database, running: str) -> None:
+    assert browser.fill(f"{running}/roll-back", "/roll-back", reason="latency").location == running
+    assert stored(database).state is RolloutState.ROLLING_BACK
+
+
+def test_what_the_state_forbids_is_said_before_anything_is_typed(browser: Browser, running: str) -> None:
+    page = browser.get(f"{running}/reverse")
+    assert "Not possible now." in page.text
+    assert "<form class" not in page.text
+    assert browser.get(f"{running}/explode").status_code == 404
+    assert browser.get(f"{running}/leave-out?node=nobody").status_code == 404
+    assert browser.get(f"{running}/allow-single").status_code == 409
+
+
+def test_a_stale_button_changes_nothing(browser: Browser, database: Database, running: str) -> None:
+    form = browser.form(f"{running}/pause", "/pause")
+    browser.fill(f"{running}/abort", "/abort", reason="enough")
+    late = browser.submit(running, form)
+    assert late.status_code == 409
+    assert "nothing was changed" in late.text
+    assert stored(database).state is RolloutState.ABORTED
