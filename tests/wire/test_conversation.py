@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from msgspec import UNSET
 from wire_samples import (
     NODE_ID,
     NODE_KEY,
@@ -14,57 +13,27 @@ from wire_samples import (
     SERVER_PRIVATE,
     JoinPair,
     Pair,
-    golden,
     snapshot,
     welcome,
 )
 
 from wire import identity
 from wire.close import CloseCode, WireError
-from wire.codec import encode
 from wire.conversation import JoinEnd, NodeEnd, ServerEnd
 from wire.messages import (
     MINOR,
-    Activity,
-    AgentFacts,
     Ask,
-    Boot,
     Challenge,
-    Check,
-    CheckState,
-    Container,
-    Facts,
-    Health,
-    HealthState,
     Heartbeat,
     Hello,
     Join,
-    Joined,
     JoinHello,
-    LeaseRequest,
     NextServerKey,
-    NodeEvent,
-    OperationReport,
-    OsFacts,
-    Outcome,
-    Part,
-    Placement,
     Proof,
     Refused,
-    Result,
-    Status,
     Welcome,
 )
-from wire.states import JoinState, NodeState, ServerState
-
-BIG = Status(
-    whole=True,
-    placement=Placement(
-        known=True,
-        containers=[Container(id=str(n), name="n" * 200, image="i", service="s") for n in range(5000)],
-    ),
-)
-
+from wire.states import NodeState, ServerState
 
 # --- a node that has joined ---------------------------------------------------------------------------------
 
@@ -297,219 +266,3 @@ def test_no_other_signature_of_the_server_names_a_key() -> None:
     challenge, _ = pair.node.receive(pair.challenge())
     assert isinstance(challenge, Challenge)
     assert not pair.node.is_named(NextServerKey(key=NEXT_KEY, signature=challenge.signature))
-
-
-# --- a node that joins --------------------------------------------------------------------------------------
-
-
-def test_the_whole_join() -> None:
-    pair = JoinPair()
-    assert isinstance(pair.server.receive(pair.hello()), JoinHello)
-    assert pair.server.hello is None
-    assert pair.server.node_id is None
-    [challenge] = pair.server.challenge(None)
-    assert pair.node.server_key == ""
-    pair.node.receive(challenge)
-    assert pair.node.server_key == SERVER_KEY
-    join = pair.server.receive(pair.join_frame())
-    assert isinstance(join, Join)
-    assert (join.token, join.public_key, join.labels) == ("tj_5f2c9", NODE_KEY, {"site": "north"})
-    joined = Joined(node_id=NODE_ID, admission="pending")
-    [frame] = pair.server.joined(joined)
-    assert pair.node.receive(frame) == (joined, [])
-    assert (pair.server.state, pair.node.state) == (ServerState.CLOSED, JoinState.CLOSED)
-
-
-def test_the_token_is_not_spent_before_the_server_is_proved() -> None:
-    pair = JoinPair()
-    for step in (lambda: None, pair.hello):
-        step()
-        with pytest.raises(WireError) as caught:
-            pair.join_frame()
-        assert caught.value.code is CloseCode.OUT_OF_ORDER
-
-
-@pytest.mark.parametrize(
-    ("claimed", "words"),
-    [(identity.public_key(OTHER_PRIVATE), "the join command names"), (SERVER_KEY, "signature does not hold")],
-)
-def test_the_token_is_not_spent_at_another_server(claimed: str, words: str) -> None:
-    pair = JoinPair(server=ServerEnd(OTHER_PRIVATE, "console.example"))
-    challenge = pair.challenge().replace(identity.public_key(OTHER_PRIVATE), claimed)
-    with pytest.raises(WireError, match=words) as caught:
-        pair.node.receive(challenge)
-    assert caught.value.code is CloseCode.BAD_PROOF
-    assert pair.node.server_key == ""
-    with pytest.raises(WireError) as caught:
-        pair.join_frame()
-    assert caught.value.code is CloseCode.OUT_OF_ORDER
-
-
-def test_a_join_must_be_signed_by_the_key_in_it() -> None:
-    pair = JoinPair()
-    frame = pair.join().replace(NODE_KEY, identity.public_key(OTHER_PRIVATE))
-    with pytest.raises(WireError) as caught:
-        pair.server.receive(frame)
-    assert caught.value.code is CloseCode.BAD_PROOF
-    assert pair.server.state is ServerState.CLOSED
-
-
-def test_a_recorded_join_spends_no_token_again() -> None:
-    recorded = JoinPair()
-    frame = recorded.join()
-    recorded.server.receive(frame)
-    later = JoinPair()
-    later.challenge()
-    with pytest.raises(WireError) as caught:
-        later.server.receive(frame)
-    assert caught.value.code is CloseCode.BAD_PROOF
-
-
-def test_a_challenge_for_a_join_is_none_for_a_node() -> None:
-    """The subject is signed too: who relays one conversation into another convinces nobody."""
-    joining, pair = JoinPair(), Pair()
-    hello = pair.hello()
-    nonce = hello.split('"nonce":"')[1].split('"')[0]
-    joining.server.receive(encode(JoinHello(nonce=nonce, minor=MINOR, agent_version="1"))[0])
-    [challenge] = joining.server.challenge(None)
-    with pytest.raises(WireError, match="signature does not hold"):
-        pair.node.receive(challenge)
-
-
-def test_a_refused_join() -> None:
-    pair = JoinPair()
-    pair.server.receive(pair.join())
-    refused = Refused(code="token-expired", text="Expired.")
-    [frame] = pair.server.refused(refused)
-    assert pair.node.receive(frame) == (refused, [])
-    assert pair.node.state is JoinState.CLOSED
-
-
-# --- an open connection -------------------------------------------------------------------------------------
-
-
-def test_parts_reach_the_other_end_as_one_message() -> None:
-    pair = Pair().open()
-    frames = pair.node.send(BIG)
-    assert len(frames) > 2
-    assert [pair.server.receive(frame) for frame in frames] == [None] * (len(frames) - 1) + [BIG]
-    assert pair.server._assembler is None
-    text = encode(welcome())[0]
-    for index, char in enumerate(text):
-        part = Part(index=index, count=len(text), text=char)
-        answer = pair.node.receive(encode(part)[0])
-    assert answer == (welcome(), [])
-
-
-def test_no_parts_before_the_welcome() -> None:
-    """Nobody may make us hold megabytes who has not proved who he is."""
-    server = ServerEnd(SERVER_PRIVATE, "s")
-    with pytest.raises(WireError) as caught:
-        server.receive(encode(Part(index=0, count=2, text="x"))[0])
-    assert caught.value.code is CloseCode.OUT_OF_ORDER
-
-
-def test_parts_hide_no_message_that_is_out_of_order() -> None:
-    pair = Pair().open()
-    hello = Pair().hello()
-    middle = len(hello) // 2
-    assert pair.server.receive(encode(Part(index=0, count=2, text=hello[:middle]))[0]) is None
-    with pytest.raises(WireError, match="hello while open") as caught:
-        pair.server.receive(encode(Part(index=1, count=2, text=hello[middle:]))[0])
-    assert caught.value.code is CloseCode.OUT_OF_ORDER
-
-
-def test_nothing_else_between_parts() -> None:
-    pair = Pair().open()
-    for end in (pair.server, pair.node):
-        end.receive(encode(Part(index=0, count=2, text="x"))[0])
-        with pytest.raises(WireError) as caught:
-            end.receive(encode(Heartbeat() if end is pair.server else Ask())[0])
-        assert caught.value.code is CloseCode.OUT_OF_ORDER
-
-
-def test_a_malformed_frame_changes_nothing() -> None:
-    pair = Pair().open()
-    for end in (pair.server, pair.node):
-        before = snapshot(end)
-        with pytest.raises(WireError) as caught:
-            end.receive("{}")
-        assert caught.value.code is CloseCode.MALFORMED
-        assert snapshot(end) == before
-
-
-def test_a_message_that_cannot_be_sent_does_not_open_the_conversation() -> None:
-    pair = Pair()
-    pair.server.receive(pair.proof())
-    with pytest.raises(ValueError, match="surrogates"):
-        pair.server.welcome(msgspec.structs.replace(welcome(), name="\ud800"))
-    assert pair.server.state is ServerState.PROVED
-
-
-def test_a_second_welcome_tells_what_changed() -> None:
-    pair = Pair().open()
-    [frame] = pair.server.welcome(welcome())
-    message, _ = pair.node.receive(frame)
-    assert isinstance(message, Welcome)
-    assert pair.node.state is NodeState.OPEN
-
-
-def test_joining_needs_no_labels() -> None:
-    pair = JoinPair()
-    pair.node.receive(pair.challenge())
-    [frame] = pair.node.join("t", "n", "", "", OsFacts(id="debian"), {})
-    join = pair.server.receive(frame)
-    assert isinstance(join, Join)
-    assert join.labels == {}
-
-
-def test_a_join_that_cannot_be_sent_can_be_tried_again() -> None:
-    pair = JoinPair()
-    pair.node.receive(pair.challenge())
-    with pytest.raises(ValueError, match="surrogates"):
-        pair.node.join("t", "\ud800", "", "", OsFacts(id="debian"), {})
-    assert isinstance(pair.server.receive(pair.join_frame()), Join)
-
-
-# --- what a node sends is made to fit -----------------------------------------------------------------------
-
-
-def test_foreign_texts_do_not_keep_a_node_away() -> None:
-    pair = Pair().open()
-    check = Check(name="c\0", state=CheckState.FAILED, output="x" * 20_000, text="\ud800 broken")
-    message = Status(
-        facts=Facts(agent=AgentFacts(version="1"), os=OsFacts(id="o", name="n" * 300), boot=Boot(id="b", at=1.0)),
-        health=Health(state=HealthState.UNHEALTHY, reasons=["r" * 5000], checks=[check]),
-        placement=Placement(
-            known=True, containers=[Container(id="c", name="n", image="i", service="s" * 1000, scope="as it is")]
-        ),
-        activity=Activity(outcome=Outcome(result=Result.REFUSED, operation_id="o", at=1.0, reason="z" * 5000)),
-    )
-    [frame] = pair.node.send(message)
-    seen = pair.server.receive(frame)
-    assert isinstance(seen, Status)
-    assert seen.slots is UNSET
-    assert isinstance(seen.facts, Facts)
-    assert seen.facts.os.name == "n" * 255 + "…"
-    assert isinstance(seen.health, Health)
-    assert seen.health.reasons == ["r" * 4095 + "…"]
-    assert (seen.health.checks[0].name, seen.health.checks[0].text) == ("c", "? broken")
-    assert len(seen.health.checks[0].output) == 8192
-    assert isinstance(seen.placement, Placement)
-    assert (seen.placement.containers[0].service, seen.placement.containers[0].scope) == (
-        "s" * 255 + "…",
-        "as it is",
-    )
-
-
-def test_what_fits_is_sent_as_it_is() -> None:
-    for kind in (NodeEvent, OperationReport, Status):
-        message = golden(kind)
-        assert Pair().open().node.send(message) == encode(message)  # type: ignore[arg-type]
-
-
-def test_ids_are_never_cut() -> None:
-    pair = Pair().open()
-    [frame] = pair.node.send(LeaseRequest(operation_id="o" * 200, nonce="n"))
-    with pytest.raises(WireError, match="operation_id"):
-        pair.server.receive(frame)
