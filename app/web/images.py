@@ -13,6 +13,8 @@ from app.core.image_identity import MAX_IMAGE_BYTES
 from app.services import image_trust, images
 from app.services.blobs import no_space_said
 from app.services.images import Description, signature_of
+from app.services.withdrawal import nodes_still_on
+from app.store import bad_versions
 from app.store import channels as channel_store
 from app.store import images as store
 from app.web.context import actor, console, now
@@ -24,6 +26,8 @@ blueprint = Blueprint("images", __name__)
 _SPARE_BYTES = 1024 * 1024
 """Names, notes and separators beside the image in one request."""
 _REASON_CHARS = 500
+_STILL_ON = 100
+"""Nodes on a withdrawn image that its page lists; the others are behind the number."""
 
 
 @blueprint.url_value_preprocessor
@@ -35,7 +39,7 @@ def _large_uploads(endpoint: str | None, _values: dict[str, Any] | None) -> None
 
 @blueprint.get("/images")
 def index() -> Response:
-    topics = {"pointers": ("images",), "image_list": ("images", "fleet")}
+    topics = {"pointers": ("images",), "bad_versions": ("images",), "image_list": ("images", "fleet")}
     return live_page("images/index.html", topics, _overview)
 
 
@@ -49,6 +53,7 @@ def _overview() -> Mapping[str, Any]:
             "pointed": _by_image(pointers),
             "images": store.newest(conn),
             "adoption": store.adoption(conn),
+            "bad": sorted(bad_versions.not_cleared(conn).values(), key=lambda bad: -bad.at),
         }
 
 
@@ -61,7 +66,7 @@ def _by_image(moves: list[channel_store.Move]) -> dict[str, list[channel_store.M
 
 @blueprint.get("/images/<image_id>")
 def show(image_id: str) -> Response:
-    topics = {"facts": ("images", "fleet"), "history": ("images",)}
+    topics = {"facts": ("images", "fleet"), "still_on": ("images", "fleet"), "history": ("images",)}
     return live_page("images/show.html", topics, lambda: _detail(image_id))
 
 
@@ -74,6 +79,7 @@ def _detail(image_id: str) -> Mapping[str, Any]:
         history = channel_store.history(conn, image_id=image_id)
         return {
             "image": image,
+            "still_on": nodes_still_on(conn, image_id, _STILL_ON) if image.withdrawn_at else [],
             "nodes": store.adoption(conn).get(image.key, 0),
             "channels": channel_store.all_channels(conn),
             "pointing": [move for move in history if move.until is None],

@@ -29,6 +29,7 @@ from app.web import (
     saved_views,
     services,
     sign_in,
+    withdrawal,
 )
 
 BLUEPRINTS: tuple[Blueprint, ...] = tuple(
@@ -56,6 +57,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = tuple(
         go,
         images,
         channels,
+        withdrawal,
         joining,
         download,
     )

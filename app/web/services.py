@@ -138,7 +138,7 @@ _VERBS = {
     ),
     "allow": _Verb(
         "Allow the single replica to move",
-        "It is the only replica: while its node reboots, the service is down. With this allowance its node moves anyway.",
+        "It is the only replica: while its node reboots, the service is down. Allowed, its node moves anyway.",
         "Allow it",
     ),
     "forbid": _Verb(
