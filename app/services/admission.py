@@ -105,6 +105,10 @@ class Admission:
             self._known = None  # half of it may be new: begin again with all
             raise
 
+    def snapshot(self) -> Snapshot | None:
+        """The fleet as the last tick saw it; None: it had nothing to do."""
+        return None if self._known is None else self._known.view.snapshot()
+
     def _take_topics(self) -> set[str]:
         with self._guard:
             topics, self._topics = self._topics, set()

@@ -245,10 +245,10 @@ class FleetView:
         self.setting = self._reader.setting = setting
         self.losses, self.gates = losses, gates
         ids = sorted(changed)
+        known = len(self._reader.service_place)
         found = self._reader.read(conn, ids)
         if any(node_id in self._node_place for node_id in set(ids) - {node.id for node in found}):
             return None
-        known = len(self._reader.service_place)
         different = [node for node in found if self._node(node.id) != node]
         self._put_nodes(different)
         if len(self._reader.service_place) != known:

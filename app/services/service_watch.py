@@ -211,7 +211,7 @@ def _tell(change: Change, found: Mapping[str, _Node], moved: Moved, now: float, 
             elif node.before[key] != known:
                 changed[(node.id, key)] = known
     store.tell(change.conn, changed, new, sorted(gone))
-    keys = sorted({key for node in found.values() for key in _changes(node)})
+    keys = sorted({key for node in found.values() for key in (*_changes(node), *_unseen_reboot(node))})
     healthy = dict.fromkeys(keys, 0) | {total.key: total.healthy for total in store.totals(change.conn, keys)}
     service_rows.raise_peaks(change.conn, int(now // DAY_S), healthy)
     _number(rows, healthy)

@@ -1,0 +1,137 @@
+"""What is expected of a service, what its floor is, and what explains that replicas came or went."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.core.services import (
+    NOTHING_SAID,
+    ChangeCause,
+    NodeMoment,
+    Said,
+    Seen,
+    explain,
+    label_of,
+    scope_of,
+    serves,
+    view,
+)
+
+KEY = ("shop", "web")
+
+
+@pytest.mark.parametrize(
+    ("said", "seen", "frozen", "expected"),
+    [
+        (NOTHING_SAID, Seen(healthy=2), 0, 2),
+        (NOTHING_SAID, Seen(healthy=2, peak=3), 0, 3),
+        (NOTHING_SAID, Seen(healthy=2, peak=3, labelled=5), 0, 5),
+        (NOTHING_SAID, Seen(healthy=9, peak=9, labelled=2), 0, 2),  # a label is the word of the orchestrator
+        (NOTHING_SAID, Seen(healthy=1, labelled=2), 4, 4),  # frozen when a rollout began
+        (Said(expected=2), Seen(healthy=9, labelled=5), 4, 2),  # an operator lowers all of it
+    ],
+)
+def test_expected_replicas(said: Said, seen: Seen, frozen: int, expected: int) -> None:
+    assert view(KEY, said, seen, frozen=frozen).expected == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "seen", "allowed", "floor"),
+    [
+        (NOTHING_SAID, Seen(peak=3), False, 2),
+        (NOTHING_SAID, Seen(peak=1), False, 1),
+        (NOTHING_SAID, Seen(peak=1), True, 0),
+        (Said(single_allowed=True), Seen(peak=1), False, 0),
+        (Said(single_allowed=True), Seen(peak=2), False, 1),  # only a single replica is freed by it
+        (Said(floor=3), Seen(peak=3), False, 3),
+        (Said(floor=1, single_allowed=True), Seen(peak=1), False, 0),
+        (NOTHING_SAID, Seen(peak=0), False, 0),
+        (NOTHING_SAID, Seen(peak=5, per_node=True), False, None),
+        (Said(floor=2), Seen(peak=5, per_node=True), False, 2),
+    ],
+)
+def test_floors(said: Said, seen: Seen, allowed: bool, floor: int | None) -> None:
+    assert view(KEY, said, seen, allowed=allowed).floor == floor
+
+
+def test_scopes_and_names() -> None:
+    assert (scope_of("shop", "edge"), scope_of("", "edge"), scope_of("", "")) == ("shop", "edge", "")
+    assert (label_of(KEY), label_of(("", "web"))) == ("shop/web", "web")
+
+
+@pytest.mark.parametrize(
+    ("state", "health", "serving"),
+    [
+        ("running", "healthy", True),
+        ("running", "none", True),
+        ("running", "starting", False),
+        ("running", "unhealthy", False),
+        ("exited", "healthy", False),
+    ],
+)
+def test_what_counts_as_a_healthy_replica(state: str, health: str, serving: bool) -> None:
+    assert serves(state, health) is serving
+
+
+NODE = NodeMoment(
+    name="n1",
+    member=True,
+    online=True,
+    placement_known=True,
+    rebooted=False,
+    boot_cause="",
+    operation="",
+    under_way=False,
+)
+UPDATE = replace(NODE, operation="Update to 2.0 by mb (rollout 7)")
+
+
+@pytest.mark.parametrize(
+    ("moved", "node", "cause", "text"),
+    [
+        (False, replace(NODE, member=False, online=False), ChangeCause.LEFT, "n1 left the fleet"),
+        (
+            False,
+            replace(UPDATE, under_way=True, online=False),
+            ChangeCause.OPERATION,
+            "n1: Update to 2.0 by mb (rollout 7)",
+        ),
+        (False, replace(UPDATE, online=False), ChangeCause.OFFLINE, "n1 went offline"),  # long after that update
+        (
+            False,
+            replace(NODE, rebooted=True, boot_cause="panic"),
+            ChangeCause.REBOOT,
+            "n1 rebooted without us (panic)",
+        ),
+        (False, replace(NODE, placement_known=False), ChangeCause.UNSEEN, "n1 cannot see its containers"),
+        (True, NODE, ChangeCause.MOVED, "moved away from n1"),
+        (False, NODE, ChangeCause.CONTAINER, "stopped or turned unhealthy on n1"),
+    ],
+)
+def test_why_replicas_went(moved: bool, node: NodeMoment, cause: ChangeCause, text: str) -> None:
+    assert explain(-1, moved, node, None) == (cause, text)
+
+
+@pytest.mark.parametrize(
+    ("moved", "node", "lost_by", "cause", "text"),
+    [
+        (False, UPDATE, ChangeCause.OPERATION, ChangeCause.OPERATION, f"back on n1 after {UPDATE.operation}"),
+        (
+            False,
+            replace(NODE, rebooted=True, boot_cause="local command"),
+            ChangeCause.OFFLINE,
+            ChangeCause.REBOOT,
+            "back: n1 rebooted without us (local command)",
+        ),
+        (False, NODE, ChangeCause.OFFLINE, ChangeCause.OFFLINE, "n1 is back"),
+        (False, NODE, ChangeCause.UNSEEN, ChangeCause.UNSEEN, "n1 sees its containers again"),
+        (True, NODE, ChangeCause.CONTAINER, ChangeCause.MOVED, "moved to n1"),
+        (False, NODE, None, ChangeCause.CONTAINER, "runs and is healthy on n1"),
+    ],
+)
+def test_why_replicas_came(
+    moved: bool, node: NodeMoment, lost_by: ChangeCause | None, cause: ChangeCause, text: str
+) -> None:
+    assert explain(1, moved, node, lost_by) == (cause, text)
