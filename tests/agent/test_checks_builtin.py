@@ -150,6 +150,6 @@ def test_which_built_ins_are_required_is_configured(tmp_path: Path) -> None:
 
 
 def test_errno_words_are_the_system_s() -> None:
-    """The sentences that tests of checks expect quote strerror; this fails first where a C library words it otherwise."""
+    """What tests of checks expect quotes strerror; this fails first where a C library words it otherwise."""
     assert os.strerror(errno.ENOENT) == "No such file or directory"
     assert os.strerror(errno.ENOEXEC) == "Exec format error"

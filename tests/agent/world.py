@@ -34,6 +34,7 @@ from agent.phases.inputs import (
 from agent.phases.leases import LEASE_ENDED
 from agent.phases.model import Serving, State, Step, Work, WorkKind, durable
 from agent.phases.table import step
+from tests.agent import rules
 from tests.agent.wanted import digest, health
 from wire.messages import (
     Ack,
@@ -53,8 +54,6 @@ from wire.messages import (
 TRIES = 3
 TABLE = EvidenceTable(EVIDENCE, tries=TRIES)
 LEASE_S = 120.0
-UNDRAINS = frozenset({Step.IDLE, Step.HELD, Step.READY, Step.SOAKING})
-"""Steps from which no reboot follows by itself, and in which no other work waits."""
 
 
 @dataclass
@@ -120,14 +119,14 @@ class World:
         """One input: step, persist, then remember the commands."""
         before = self.state
         after, commands = step(before, given, self.moment(), self.limits)
-        self._check_state(before, after)
+        rules.check_state(before, after)
         self.state = after
         self.disk_state = msgspec.json.decode(msgspec.json.encode(durable(after)), type=State)
         for item in after.outbox:
             known = self.items.setdefault(item.seq, item)
             assert known == item, "an item of the outbox changed"
         for command in commands:
-            self._check_command(command)
+            rules.check_command(self, command)
         self.todo.extend(commands)
 
     def start(self) -> None:
@@ -235,7 +234,8 @@ class World:
         if work.not_after_s is not None and self.boot_s >= work.not_after_s:
             return self.give(WorkFailed(id=work.id, code=LEASE_ENDED, text="the lease has run out"))
         if work.kind is WorkKind.DRAIN:
-            self._begin_drain(work)
+            rules.check_drain(self, work)
+            self.drained_by = work.script  # also one that fails, or is stopped, may have moved something away
         if self.failures.get(work.kind):
             self.give(msgspec.structs.replace(self.failures[work.kind].pop(0), id=work.id))
             return None
@@ -255,7 +255,7 @@ class World:
                 if self.next_boot == work.slot and work.slot != self.booted:
                     self.next_boot = self.booted
             case WorkKind.REBOOT:
-                self._check_reboot()
+                rules.check_reboot(self)
                 self.rebooting = True
                 return self.reboot()
             case WorkKind.PROBE:
@@ -271,15 +271,6 @@ class World:
         witnesses = {"route": self.standing}
         self.give(WorkDone(id=work.id, slots=self.shown(), witnesses=witnesses, standing=self.standing))
         return None
-
-    def _begin_drain(self, work: Work) -> None:
-        """Also a draining that fails, or is stopped, may have moved something away."""
-        assert any(until > self.boot_s for until in self.grants.values()), "drained without a live lease"
-        assert self.disk_state.drained is not None, "drained before that was on disk"
-        assert self.drained_by in ("", work.script), "drained twice, by different executables"
-        assert work.limit_s > 0, "no time to drain"
-        assert self.boot_s + work.limit_s < max(self.grants.values()), "draining may outlast the lease"
-        self.drained_by = work.script
 
     def _park(self, name: str) -> None:
         if self.slots[name].good is None:
@@ -305,26 +296,6 @@ class World:
             assert filled, "armed an empty slot"
             self.slots[name].good, self.slots[name].tries = None, TRIES
         self.next_boot = name
-
-    def _check_reboot(self) -> None:
-        if self.state.step is not Step.ROLLING_BACK:
-            assert any(until > self.boot_s for until in self.grants.values()), "rebooted without a live lease"
-
-    def _check_command(self, command: Command) -> None:
-        """What is begun without waiting for anything else: what came to run here after that is too late."""
-        match command:
-            case Send(message=LeaseRequest(nonce=nonce)):
-                self.asked_with[nonce] = self.state.serving
-            case Do(work=Work(kind=WorkKind.ARM | WorkKind.REBOOT)) if self.state.step is not Step.ROLLING_BACK:
-                self._check_drained_and_counted()
-
-    def _check_drained_and_counted(self) -> None:
-        operation, counted, now = self.state.operation, self.granted_for, self.state.serving
-        assert operation is not None and counted is not None
-        assert not operation.drain or self.drained_by, "armed without draining"
-        assert counted.known == now.known, "armed although what runs here became known, or unknown"
-        for service, count in now.replicas.items():
-            assert count <= counted.replicas.get(service, 0), f"{service} came here after the lease was asked for"
 
     # --- the machine ------------------------------------------------------------------------------------
 
@@ -409,32 +380,8 @@ class World:
         assert len({report.result for report in found}) == 1, "an operation ended twice"
         return found[0]
 
-    # --- invariants -------------------------------------------------------------------------------------
-
-    def _check_state(self, before: State, after: State) -> None:
-        if before.newest is not None:
-            assert after.newest is not None and after.newest >= before.newest, "the order went back"
-        assert after.next_seq >= before.next_seq
-        ids = [ended.operation_id for ended in after.ended]
-        assert len(ids) == len(set(ids)), "an operation ended twice"
-        if after.operation is not None:
-            assert after.operation.id not in ids, "an operation that has ended runs"
-        if after.step in (Step.IDLE,):
-            assert after.operation is None and after.expected is None and after.lease is None
-        else:
-            assert after.operation is not None
-
     def check_quiet(self) -> None:
-        """With nothing under way: staged is never next boot (rule 2), and a node that is drained will be undrained."""
-        left = self.state.drained
-        assert not self.drained_by or (left is not None and left.script == self.drained_by), "stays drained, unnoticed"
-        if left is not None and not self.todo and not self.state.work and self.state.step in UNDRAINS:
-            stuck = self.state.booted is not None and self.state.booted.stuck
-            assert stuck or left.again_s is not None, f"nobody undrains it in step {self.state.step}"
-        if not self.todo and not self.state.work and self.state.step in (Step.IDLE, Step.READY, Step.HELD):
-            facts = self.state.booted
-            if facts is not None and facts.confirmed:
-                assert self.next_boot == self.booted, "a slot is armed and nothing is under way"
+        rules.check_quiet(self)
 
 
 def joined() -> World:
