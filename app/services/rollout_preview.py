@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from app.core.canaries import pick
 from app.core.errors import NotFound
+from app.core.estimate import Estimate, estimate
 from app.core.plan import Plan
 from app.core.planner import plan
 from app.core.rollout_entry import Out, Targets
@@ -43,6 +44,13 @@ class Preview:
     """Nodes that it moves, sooner or later; only before the start."""
     canaries: frozenset[str]
     """Ids of nodes."""
+
+    @property
+    def estimate(self) -> Estimate:
+        """How long it takes from now, or why it never ends."""
+        if self.place < 0:  # it has ended
+            return Estimate(0.0, 0.0)
+        return estimate(self.plan, self.snapshot, self.place)
 
     @property
     def candidates(self) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -122,7 +123,7 @@ def _expected(seen: Preview) -> dict[ServiceKey, int]:
 
 def forecast_json(seen: Preview) -> dict[str, Any]:
     """What was planned at the start, as pages and replays show it later."""
-    snapshot, plan = seen.snapshot, seen.plan
+    snapshot, plan, lasts = seen.snapshot, seen.plan, seen.estimate
     own = set(seen.candidates)
     holds = Counter(hold.code.value for number, hold in plan.holds.items() if number in own)
     return {
@@ -152,6 +153,14 @@ def forecast_json(seen: Preview) -> dict[str, Any]:
             }
             for found in plan.impossible
         ],
+        "low_s": _finite(lasts.low_s),
+        "high_s": _finite(lasts.high_s),
+        "never": lasts.never,
         "absent": len(plan.absent),
         "loses_way_back": len(plan.loses_way_back),
     }
+
+
+def _finite(seconds: float) -> float | None:
+    """JSON has no infinity: None."""
+    return seconds if math.isfinite(seconds) else None

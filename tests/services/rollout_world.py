@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -19,7 +21,7 @@ from app.services.admission import Admission
 from app.services.desired import desired_for, lease_answer
 from app.services.intake import Report, Sections
 from app.store import rollout_nodes, rollouts, schema
-from app.store.database import Database
+from app.store.database import Change, Database, Priority
 from app.store.rollouts import Rollout
 from tests import server_kit as kit
 from tests.rollout_kit import add_group
@@ -111,6 +113,27 @@ class FakeNode:
         return self.booted.version or ""
 
 
+class Killed(Exception):
+    """The process ended between two transactions."""
+
+
+class Mortal(Database):
+    """Lets so many transactions commit; at the next one the process is dead."""
+
+    def __init__(self, db: Database, lives: int) -> None:
+        super().__init__(db.engine, db.nudges)
+        self._db = db
+        self._lives = lives
+
+    @contextmanager
+    def write(self, priority: Priority = Priority.OPERATOR) -> Iterator[Change]:
+        if self._lives == 0:
+            raise Killed
+        self._lives -= 1
+        with self._db.write(priority) as change:
+            yield change
+
+
 class World:
     """Nodes named n0, n1, … in group web (role=web), all on 1.0; images 1.0 and 2.0."""
 
@@ -120,6 +143,8 @@ class World:
         self.nodes: dict[str, FakeNode] = {}
         self.most_exposed = 0
         self.heard = True
+        self.mortal: Callable[[], Database] | None = None
+        """Another conductor that works before ours in each tick, and is killed by its database."""
         self._nonces = itertools.count(1)
         with db.write() as change:
             conn = change.conn
@@ -157,17 +182,21 @@ class World:
         for node in self.nodes.values():
             if not node.silent:
                 self._act(node)
+        if self.mortal is not None:
+            with suppress(Killed):
+                self.conduct(self.mortal())
         self.conduct()
         self.most_exposed = max(self.most_exposed, self.exposed())
 
-    def conduct(self) -> None:
-        deadlines.advance_clocks(self.db, self.now)
-        leases.count_time(self.db, self.now)
-        deadlines.end_overdue(self.db, self.now)
+    def conduct(self, db: Database | None = None) -> None:
+        db = db or self.db
+        deadlines.advance_clocks(db, self.now)
+        leases.count_time(db, self.now)
+        deadlines.end_overdue(db, self.now)
         for _ in range(2):
-            rollout_steps.run_all(self.db, self.now)
+            rollout_steps.run_all(db, self.now)
             self.admission.note({"*"})
-            self.admission.tick(self.db, self.now)
+            self.admission.tick(db, self.now)
 
     def run(self, rollout_id: str, *, until: RolloutState, ticks: int = 80) -> Rollout:
         for _ in range(ticks):

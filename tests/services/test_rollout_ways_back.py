@@ -1,0 +1,145 @@
+"""Going back: rolling back, reverse rollouts of ended ones and of waves, floors that a bad image broke itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import update
+
+from app.config import Settings
+from app.core.errors import NotPossible
+from app.core.group_policy import Amount
+from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
+from app.services import rollouts as service
+from app.services.channels import promote
+from app.services.rollout_reverse import reverse, reverse_group
+from app.services.withdrawal import nodes_still_on, withdraw
+from app.store import channels, schema
+from app.store.database import Database
+from tests import server_kit as kit
+from tests.server_kit import OPERATOR
+from tests.services.rollout_world import QUICK, Mood, World
+from tests.services.test_rollouts import ON_SQLITE, begin
+from wire.messages import Phase
+
+WIDE = replace(QUICK, canaries=Amount(count=0), max_unavailable=Amount(count=3))
+
+
+@ON_SQLITE
+def test_rolling_back_brings_every_node_that_moved_back_and_leaves_the_others(
+    database: Database, settings: Settings
+) -> None:
+    world = World(database, settings, 5, replace(QUICK, canaries=Amount(count=0)))
+    rollout_id = begin(world)
+    world.run_until(lambda: RolloutNodeState.DONE in world.states(rollout_id).values())
+    service.roll_back(database, OPERATOR, rollout_id, "it is slow", world.now)
+    world.run(rollout_id, until=RolloutState.ROLLED_BACK)
+    assert set(world.versions().values()) == {"1.0"}
+    downloads = [name for name, node in world.nodes.items() if node.passive.version == "2.0"]
+    moved = [name for name, row in world.rows(rollout_id).items() if row.back_at is not None]
+    assert set(moved) <= set(downloads)  # back into the slot that was still there: 2.0 lies in the other one
+    assert moved and all(world.nodes[name].boots == 3 for name in moved)
+    assert all(world.nodes[name].boots == 1 for name in set(world.nodes) - set(moved))
+
+
+@ON_SQLITE
+def test_a_finished_rollout_is_reversed_by_a_linked_one(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 3, WIDE)
+    rollout_id = begin(world)
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    with pytest.raises(NotPossible):
+        service.roll_back(database, OPERATOR, rollout_id, "late", world.now)
+    reverse_id = reverse(database, OPERATOR, rollout_id, "late", world.now)
+    made = world.rollout(reverse_id)
+    assert (made.kind, made.source_id, made.state) == (RolloutKind.ROLLBACK, rollout_id, RolloutState.RUNNING)
+    world.run(reverse_id, until=RolloutState.SUCCEEDED)
+    assert set(world.versions().values()) == {"1.0"}
+    assert world.rollout(rollout_id).state is RolloutState.SUCCEEDED
+    with pytest.raises(NotPossible, match="runs what it led to"):
+        reverse(database, OPERATOR, rollout_id, "again", world.now)
+
+
+@ON_SQLITE
+def test_one_wave_goes_back_and_the_rollout_is_paused(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 4)
+    rollout_id = begin(world)
+    world.run_until(lambda: world.rollout(rollout_id).canaries_soaked_at is not None)
+    (canary,) = (name for name, row in world.rows(rollout_id).items() if row.canary)
+    reverse_id = reverse(database, OPERATOR, rollout_id, "odd", world.now, wave=0)
+    assert world.rollout(rollout_id).state is RolloutState.PAUSED
+    world.run(reverse_id, until=RolloutState.SUCCEEDED)
+    assert world.nodes[canary].version == "1.0" and list(world.rows(reverse_id)) == [canary]
+
+
+@ON_SQLITE
+def test_a_group_goes_back_each_node_to_its_own_version(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 3, WIDE)
+    rollout_id = begin(world, left_out=(world.nodes["n2"].id,))
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    assert world.versions() == {"n0": "2.0", "n1": "2.0", "n2": "1.0"}
+    reverse_id = reverse_group(database, OPERATOR, world.group_id, "bad week", world.now)
+    world.run(reverse_id, until=RolloutState.SUCCEEDED)
+    assert set(world.versions().values()) == {"1.0"} and world.nodes["n2"].boots == 1
+    assert "no way back" in world.rows(reverse_id)["n2"].text
+
+
+@ON_SQLITE
+def test_the_floor_that_the_bad_image_broke_does_not_keep_it(database: Database, settings: Settings) -> None:
+    """Three replicas, floor 2: on the new image the containers of two nodes are unhealthy, so one replica is left."""
+    world = World(database, settings, 3, replace(QUICK, canaries=Amount(count=0)))
+    with database.write() as change:
+        for node in world.nodes.values():
+            kit.add_container(change.conn, node.id, "db", scope="shop", replicas=3)
+        change.touch("services")
+    rollout_id = begin(world)
+    world.run_until(lambda: sum(node.version == "2.0" for node in world.nodes.values()) == 2)
+    world.run_until(lambda: all(node.phase not in (Phase.REBOOTING, Phase.CONFIRMING) for node in world.nodes.values()))
+    moved = [node for node in world.nodes.values() if node.version == "2.0"]
+    with database.write() as change:
+        sick = schema.containers.c.node_id.in_([node.id for node in moved])
+        change.conn.execute(update(schema.containers).where(sick).values(health="unhealthy"))
+        change.touch(*(f"node:{node.id}" for node in moved))
+    service.roll_back(database, OPERATOR, rollout_id, "broken", world.now)
+    world.run(rollout_id, until=RolloutState.ROLLED_BACK)
+    assert set(world.versions().values()) == {"1.0"}
+
+
+@ON_SQLITE
+def test_withdrawing_halts_steps_back_and_makes_staged_copies_unbootable(
+    database: Database, settings: Settings
+) -> None:
+    world = World(database, settings, 3)
+    with database.write() as change:
+        channel_id = kit.add_channel(change.conn, "stable", world.images["1.0"])
+    promote(
+        database,
+        OPERATOR,
+        channel_id,
+        world.images["2.0"],
+        seen_image_id=world.images["1.0"],
+        reason="new",
+        now=world.now,
+    )
+    rollout_id = begin(world)
+    world.run_until(lambda: world.rollout(rollout_id).canaries_soaked_at is not None)
+    for name, row in world.rows(rollout_id).items():
+        if not row.canary:
+            world.nodes[name].mood = Mood.WELL
+    (canary,) = (name for name, row in world.rows(rollout_id).items() if row.canary)
+    withdraw(database, OPERATOR, world.images["2.0"], "it eats disks", world.now)
+    halted = world.rollout(rollout_id)
+    assert halted.state is RolloutState.HALTED and "withdrawn" in halted.state_text
+    for _ in range(6):
+        world.tick()
+    with database.read() as conn:
+        on = nodes_still_on(conn, world.images["2.0"])
+        assert [move.version for move in channels.pointers(conn)] == ["1.0"]
+    running = {name for name, node in world.nodes.items() if node.version == "2.0"}
+    assert {one.name for one in on} == running and canary in running
+    assert all(one.way_back is not None and one.way_back.local for one in on)
+    copies = [node.passive for node in world.nodes.values() if node.version == "1.0"]
+    assert copies and all(slot.good is False for slot in copies if slot.version == "2.0")
+    assert all(world.nodes[name].passive.good is True for name in running)  # the way back is sacred
+    with pytest.raises(NotPossible, match="withdrawn"):
+        service.resume(database, OPERATOR, rollout_id, "please", world.now)
