@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,19 +22,20 @@ _OPENINGS = 120
 """Stretches of windows that are looked at: four months of nightly ones; beyond them nobody plans."""
 _DATED = frozenset({HoldCode.FREEZE, HoldCode.MINIMUM_AGE, HoldCode.CANARIES})
 _WORDS = {
-    HoldCode.NOT_COMMANDABLE: "cannot be commanded",
-    HoldCode.ABSENT: "absent",
-    HoldCode.OFFLINE: "not connected",
-    HoldCode.OTHER_ROLLOUT: "taken by another rollout",
-    HoldCode.NO_IMAGE: "without an image for them",
-    HoldCode.PINNED: "pinned",
-    HoldCode.VERSION_EDGE: "behind a version that must be passed first",
-    HoldCode.DOWNGRADE: "on a newer version",
-    HoldCode.WITHDRAWN: "held because the image is withdrawn",
-    HoldCode.BAD_VERSION: "held because the version is bad",
-    HoldCode.FAILED_HERE: "where this version failed before",
-    HoldCode.PLACEMENT_UNKNOWN: "running nobody knows what",
+    HoldCode.NOT_COMMANDABLE: ("cannot be commanded", "cannot be commanded"),
+    HoldCode.ABSENT: ("is absent", "are absent"),
+    HoldCode.OFFLINE: ("is not connected", "are not connected"),
+    HoldCode.OTHER_ROLLOUT: ("is with another rollout", "are with another rollout"),
+    HoldCode.NO_IMAGE: ("has no image in it", "have no image in it"),
+    HoldCode.PINNED: ("is pinned", "are pinned"),
+    HoldCode.VERSION_EDGE: ("must pass another version first", "must pass another version first"),
+    HoldCode.DOWNGRADE: ("runs a newer version", "run a newer version"),
+    HoldCode.WITHDRAWN: ("waits for an image that is withdrawn", "wait for an image that is withdrawn"),
+    HoldCode.BAD_VERSION: ("waits for a version that is bad", "wait for a version that is bad"),
+    HoldCode.FAILED_HERE: ("failed with it before", "failed with it before"),
+    HoldCode.PLACEMENT_UNKNOWN: ("runs nobody knows what", "run nobody knows what"),
 }
+"""What is said of one node and of several that only a person or the node itself can set moving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +182,9 @@ def _helps(helps: Sequence[str]) -> str:
 
 
 def _counted_reasons(plan: Plan, snapshot: Snapshot, stay: Iterable[int]) -> list[str]:
-    codes: Counter[HoldCode] = Counter()
     names: dict[HoldCode, list[str]] = {}
     for place in stay:
-        code = plan.holds[place].code
-        if code in _WORDS:
-            codes[code] += 1
-            names.setdefault(code, []).append(snapshot.nodes[snapshot.candidates[place].node].name)
-    return [f"{named(sorted(names[code]))} {_is(codes[code])} {_WORDS[code]}" for code in HoldCode if codes[code]]
-
-
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
+        names.setdefault(plan.holds[place].code, []).append(snapshot.nodes[snapshot.candidates[place].node].name)
+    return [
+        f"{named(sorted(names[code]))} {words[len(names[code]) > 1]}" for code, words in _WORDS.items() if code in names
+    ]

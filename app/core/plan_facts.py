@@ -90,22 +90,32 @@ class Facts:
     def turns(self, rounds: Sequence[Sequence[Candidate]]) -> list[Violation]:
         """Where one domain moves after another: no round has two of them, and none comes back."""
         found = []
-        now: dict[str, str] = {}
-        over: dict[str, set[str]] = {}
-        for one in (one for members in rounds for one in members):
-            node = self.snapshot.nodes[one.node]
-            group = self.groups[node.groups[0]] if node.groups else None
-            if group is None or not group.policy.one_domain_after_another or not group.policy.domain_label:
-                continue
-            if one.canary or leads_back(self.snapshot.rollouts[one.rollout]):
-                continue
-            value = node.labels.get(group.policy.domain_label, "")
-            if now.setdefault(group.id, value) != value:
-                over.setdefault(group.id, set()).add(now[group.id])
-                now[group.id] = value
-            if value in over.get(group.id, set()):
-                found.append(Violation(node.name, f"moves when {group.policy.domain_label} {value} is over"))
+        over: dict[str, list[str]] = {}
+        """By id of the group: domains in the order in which they came; the last one may still move."""
+        for members in rounds:
+            now: dict[str, str] = {}
+            for one in members:
+                turn = self._turn(one)
+                if turn is None:
+                    continue
+                group, value = turn
+                came = over.setdefault(group, [])
+                if now.setdefault(group, value) != value or value in came[:-1]:
+                    found.append(Violation(self.name(one), f"moves when it is not the turn of {value}"))
+                elif value not in came:
+                    came.append(value)
         return found
+
+    def _turn(self, candidate: Candidate) -> tuple[str, str] | None:
+        """(id of its policy group, its domain), where it has to wait for a turn."""
+        node = self.snapshot.nodes[candidate.node]
+        group = self.groups[node.groups[0]] if node.groups else None
+        if group is None or candidate.canary or leads_back(self.snapshot.rollouts[candidate.rollout]):
+            return None
+        policy = group.policy
+        if not policy.one_domain_after_another or not policy.domain_label:
+            return None
+        return group.id, node.labels.get(policy.domain_label, "")
 
     def canaries(self, waves: Sequence[Sequence[Candidate]]) -> list[Violation]:
         """No other node of a rollout moves in a wave of its canaries or before them."""

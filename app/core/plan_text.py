@@ -73,7 +73,8 @@ def _duration(plan: Plan, snapshot: Snapshot, place: int) -> str:
     elif math.isinf(found.high_s):
         ends = f"ends in {span(found.low_s)} at the least"
     else:
-        ends = f"ends in {span(found.low_s)} to {span(found.high_s)}"
+        low, high = span(found.low_s), span(found.high_s)
+        ends = f"ends in {low} to {high}" if low != high else f"ends in about {low}"
     return f"{snapshot.rollouts[place].name}: {found.never or ends}"
 
 

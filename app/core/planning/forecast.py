@@ -71,11 +71,14 @@ class _Forecaster:
         self.grid = Grid(self.made.limits)
         self.items: dict[int, Item] = {}
         """Of each candidate that can still move."""
+        self.below: list[int] = []
+        """Those that go below a floor in any wave, because an operator lets them."""
 
     def run(self) -> Forecast:
         """Canaries first; then in turn by domain where domains take turns, and by rollout; each stage into what the
         ones before it left of the waves."""
         self._collect()
+        self._overridden()
         canaries_end = self._canaries()
         ends: dict[tuple[int, int], int] = {}
         for (turn, _, rollout, group), places in sorted(self._stages().items()):
@@ -96,13 +99,27 @@ class _Forecaster:
             ):
                 continue
             costs = costs_in_a_wave(self.room, candidate)
-            if candidate.override_floor:
-                costs = [cost for cost in costs if cost[0] >= self.room.groups_at]
             units = tuple([what for what, much in costs if much == 1 and limits[what] < _NO_LIMIT])
             more = tuple([(what, much) for what, much in costs if much > 1 and limits[what] < _NO_LIMIT])
             item = Item(units, more)
             if self.grid.fits(item):
                 self.items[place] = item
+            elif candidate.override_floor and self.grid.fits(self._budgets_of(item)):
+                self.items[place] = item
+                self.below.append(place)
+
+    def _budgets_of(self, item: Item) -> Item:
+        return Item(tuple([what for what in item.units if what >= self.room.groups_at]))
+
+    def _overridden(self) -> None:
+        """Before all others, so that nobody else goes with what they leave of a floor."""
+        for place in self.below:
+            item = self.items.pop(place)
+            budgets = self._budgets_of(item)
+            wave = self.grid.first_fit([budgets], [0], 0)[0]
+            services = tuple([what for what in item.units if what < self.room.groups_at])
+            self.grid.take(Item(services, item.more), wave)
+            self.made.wave_of[place] = wave + 1
 
     def _canaries(self) -> dict[int, int]:
         """Waves until the canaries of each rollout are through."""

@@ -141,7 +141,7 @@ class Blocks:
             which = f"group {group.name}"
         if limit <= 0:
             text = f"{which} may have no node missing"
-            return _Blocked(Hold(code, f"waits for a budget: {text}", group.id), text, ("a larger budget",))
+            return _Blocked(Hold(code, f"waits for a larger budget: {text}", group.id), text, ("a larger budget",))
         missing = limit - self.made.limits[what]
         text = f"{which} may miss {counted(limit, 'node')}, and {missing:,} {'is' if missing == 1 else 'are'} missing"
         helps = ("bringing them back", "declaring them lost", "a larger budget")
@@ -160,13 +160,13 @@ class Blocks:
             )
         have, away = self.made.limits[service] + floor, self._carriers(service)
         here = f", {needed:,} of them on one node" if needed > 1 else ""
-        text = f"{name} has {have:,} of {counted(view.expected, 'replica')} healthy{here}, floor {floor:,}"
+        what = f"{have:,} of {counted(view.expected, 'replica')} healthy{here}, floor {floor:,}"
         returns: tuple[str, ...] = ()
         if away:
-            text += f", while {named(away)} {'is' if len(away) == 1 else 'are'} away"
+            what += f", while {named(away)} {'is' if len(away) == 1 else 'are'} away"
             returns = (f"bringing {named(away)} back",)
-        hold = Hold(HoldCode.SERVICE_FLOOR, f"waits for {text}", name)
-        return _Blocked(hold, text, (*returns, "another replica", "a lower floor"))
+        hold = Hold(HoldCode.SERVICE_FLOOR, f"waits for {name}: {what}", name)
+        return _Blocked(hold, f"{name} has {what}", (*returns, "another replica", "a lower floor"))
 
     def _carriers(self, service: int) -> list[str]:
         """Nodes that run it and are away, not by our doing."""

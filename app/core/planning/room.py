@@ -155,8 +155,8 @@ class Room:
         if current is None or current == domain:
             return None
         group = standing.groups[place]
-        value = standing.domain_names[current][1] or "(none)"
-        text = f"waits for {group.policy.domain_label} {value}: group {group.name} moves one after another"
+        label, value = group.policy.domain_label, standing.domain_names[current][1] or "(none)"
+        text = f"waits for {label} {value}: group {group.name} moves one {label} after another"
         return Hold(HoldCode.DOMAIN_ORDER, text, group.id)
 
     def ordered_domain(self, candidate: Candidate) -> int | None:

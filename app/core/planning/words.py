@@ -18,7 +18,7 @@ def span(seconds: float) -> str:
     if seconds >= 2 * _HOUR_S:
         return f"{round(seconds / _HOUR_S)} h"
     if seconds > 15 * _MINUTE_S:
-        return f"{round(seconds / _MINUTE_S / 15) * 15} min"
+        return f"{round(seconds / _MINUTE_S / 5) * 5} min"
     return f"{max(1, round(seconds / _MINUTE_S))} min"
 
 
