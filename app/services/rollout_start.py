@@ -9,6 +9,7 @@ from typing import Any
 
 from app.core.actors import Actor
 from app.core.errors import NotPossible
+from app.core.holds import HoldCode
 from app.core.plan import Impossible
 from app.core.rollout_entry import Targets
 from app.core.rollouts import Move, RolloutKind, move
@@ -39,15 +40,29 @@ def _refuse(seen: Preview, *, start_anyway: bool) -> None:
         why = Counter(one.out.text for one in seen.left).most_common(1)
         text = f" Of {len(seen.left):,} nodes, for example: {why[0][0]}." if why else ""
         raise NotPossible("nothing-to-do", f"There is no node that this rollout could move.{text}")
-    stuck = seen.impossible_nodes()
-    if not stuck or seen.rollout.kind is RolloutKind.ROLLBACK:
+    stuck, barred = seen.impossible_nodes(), _barred(seen)
+    if not (stuck or barred) or seen.rollout.kind is RolloutKind.ROLLBACK:
         return
-    whole = stuck.issuperset(facts.id for facts in seen.entering)
-    if whole:
-        raise NotPossible("impossible", f"No node could ever move: {_reasons(seen.plan.impossible)}")
-    if not start_anyway:
+    if {facts.id for facts in seen.entering} <= stuck | set(barred):
+        texts = [_reasons(seen.plan.impossible), *Counter(f"{text}." for text in barred.values())]
+        raise NotPossible("impossible", f"No node could ever move: {' '.join(filter(None, texts[: _NAMED + 1]))}")
+    if stuck and not start_anyway:
         text = f"{len(stuck):,} of {len(seen.entering):,} nodes could never move: {_reasons(seen.plan.impossible)}"
         raise NotPossible("partly-impossible", f"{text} Start anyway to move the others.")
+
+
+_BARRED = frozenset({HoldCode.VERSION_EDGE, HoldCode.DOWNGRADE, HoldCode.FAILED_HERE})
+"""Only a person changes these, and not by waiting."""
+
+
+def _barred(seen: Preview) -> dict[str, str]:
+    """Node id → why this version is nothing for it as it is."""
+    snapshot = seen.snapshot
+    return {
+        snapshot.nodes[snapshot.candidates[place].node].id: hold.text
+        for place in seen.candidates
+        if (hold := seen.plan.holds.get(place)) is not None and hold.code in _BARRED
+    }
 
 
 def _reasons(found: Sequence[Impossible]) -> str:
