@@ -20,6 +20,7 @@ from app.core.nodes import Connection as Standing
 from app.core.nodes import Node, Operation
 from app.core.policy import Policy
 from app.core.slots import ARMED
+from app.services import domain_losses
 from app.services.endings import end_operation, name_of
 from app.services.nodes import NO_PIN, pin_of
 from app.services.orders import give_order
@@ -40,14 +41,18 @@ def advance_clocks(db: Database, now: float) -> int:
         waiting = [operation for operation in operations.all_open(conn) if due(operation.clock_at, now)]
         seen, policy = gateways.all_seen(conn), fleet.policy(conn)
         on = nodes.gateway_of(conn, [operation.node_id for operation in waiting])
+        lost = {node_id for loss in domain_losses.current(conn, now) for node_id in loss.nodes} if waiting else set()
     for start in range(0, len(waiting), _BATCH):
         some = waiting[start : start + _BATCH]
         with db.write(Priority.BACKGROUND) as change:
             free = operations.claim(change.conn, [operation.id for operation in some])
             for operation in some:
-                if operation.id in free:  # the others are looked at again in a second
-                    heard_s = operation.heard_s + _counted_s(operation, seen, on.get(operation.node_id), now, policy)
-                    operations.advance_clock(change.conn, operation, heard_s, now)
+                if operation.id not in free:
+                    continue  # looked at again in a second
+                heard_s = operation.heard_s
+                if operation.node_id not in lost:  # what its whole domain went through says nothing of the node
+                    heard_s += _counted_s(operation, seen, on.get(operation.node_id), now, policy)
+                operations.advance_clock(change.conn, operation, heard_s, now)
     return len(waiting)
 
 

@@ -18,7 +18,7 @@ from tests import server_kit as kit
 from tests.server_kit import NOW, OPERATOR
 from tests.services import admission_kit as fleet
 from tests.services.admission_kit import answer, asks, change_node, choose, grant, group, holders, node, told
-from wire.messages import LeaseGrant
+from wire.messages import LeaseGrant, LeaseWait
 
 THREE = ("a", "b", "c")
 
@@ -123,6 +123,22 @@ def test_a_gateway_that_is_not_heard_leaves_its_nodes_unknown(database: Database
     change_node(database, three[0], gateway_id=dead)
     grant_leases(database, NOW + 1)
     assert holders(database) == set()
+
+
+def test_the_loss_of_a_zone_shuts_activation_and_not_the_way_back(database: Database) -> None:
+    fleet.gateway(database)
+    group(database, max_unavailable={"count": 9})
+    for number in range(6):
+        away = {"connection": "offline", "gateway_id": None, "last_seen_at": NOW} if number < 3 else {}
+        node(database, f"z{number}", labels={"zone": "a"}, **away)
+    forward, back = node(database, "forward"), node(database, "back")
+    asks(database, forward)
+    asks(database, back, kind="rollback")
+    grant_leases(database, NOW + 1)
+    assert holders(database) == {"back"}
+    found = answer(database, forward)
+    assert isinstance(found, LeaseWait)
+    assert found.hold.code == "health-gate" and "zone a lost 3 of 6 nodes at once" in found.hold.text
 
 
 # --- a single replica, placements, overrides ----------------------------------------------------------------

@@ -110,6 +110,27 @@ def test_who_waits_for_a_lease_waits_for_us(database: Database, node_id: str, ph
     assert (operation(database).heard_s > 0) is counted
 
 
+def test_the_loss_of_a_zone_stops_the_clocks_of_its_nodes_for_a_grace(
+    database: Database, node_id: str, gateway_id: str
+) -> None:
+    """Half of the zone is gone within a minute: nobody's version fails for it."""
+    with database.write() as change:
+        zone = {"labels": {"zone": "a"}, "connection": "offline", "last_seen_at": NOW}
+        change.conn.execute(update(schema.nodes).where(schema.nodes.c.id == node_id).values(**zone))
+        for _ in range(2):
+            kit.add_node(change.conn, **zone)
+        for _ in range(3):
+            kit.add_node(change.conn, labels={"zone": "a"}, gateway_id=gateway_id)
+    for step in range(1, 30):
+        set_gateways(database, heartbeat_at=NOW + 30 * step)
+        deadlines.advance_clocks(database, NOW + 30 * step)
+    assert operation(database).heard_s == 0.0
+    for step in range(30, 33):
+        set_gateways(database, heartbeat_at=NOW + 30 * step)
+        deadlines.advance_clocks(database, NOW + 30 * step)
+    assert operation(database).heard_s == 90.0, "after the grace of a quarter of an hour silence counts again"
+
+
 # --- deadlines ----------------------------------------------------------------------------------------------
 
 
