@@ -10,7 +10,8 @@ Each step is idempotent and may be killed anywhere: it finds in the rows what is
 6. give orders: early and widely, bounded by downloads at once;
 7. ways back: ordered where a rollout rolls back, and written down when they ended;
 8. finish: rollouts none of whose nodes is under way;
-9. copies of bad versions are made unbootable.
+9. copies of bad versions are made unbootable;
+10. marks of what needed a person go with their conditions.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app.services import (
+    attention,
     bad_versions,
     following,
     rollout_back,
@@ -43,6 +45,7 @@ STEPS: tuple[tuple[str, Step, float], ...] = (
     ("rollout-back", rollout_back.send_back, 1.0),
     ("rollout-finish", rollout_observe.finish, 1.0),
     ("bad-copies", bad_versions.disarm_copies, 10.0),
+    ("attention", attention.forget_over, 60.0),
 )
 """Name, step, and how often it looks (seconds)."""
 

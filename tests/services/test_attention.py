@@ -1,0 +1,93 @@
+"""What needs a person: each condition makes an entry, people take it or put it aside, and it leaves by itself."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import update
+
+from app.core.actors import CONDUCTOR, Actor, ActorKind
+from app.core.errors import Invalid, NotFound, NotPossible
+from app.services import attention
+from app.services.attention import EntryKind
+from app.services.freezes import freeze
+from app.store import schema
+from app.store.database import Database
+from tests import server_kit as kit
+from tests.rollout_kit import add_rollout, add_rollout_node
+from tests.server_kit import NOW, OPERATOR
+
+ANA = Actor(ActorKind.PERSON, "ana", "ana")
+FLOOR = {"code": "service-floor", "text": "waits for db", "subject": "shop/db"}
+WINDOW = {"code": "window", "text": "waits for the window", "subject": ""}
+
+
+def seen(db: Database, now: float = NOW, put_aside: bool = False) -> list[tuple[EntryKind, str]]:
+    with db.read() as conn:
+        return [(one.kind, one.subject) for one in attention.entries(conn, now, put_aside=put_aside)]
+
+
+@pytest.fixture
+def halted(database: Database) -> str:
+    """Subject of a halted rollout."""
+    with database.write() as change:
+        return f"rollout:{add_rollout(change.conn, state='halted', state_text='Halted: n1 failed', moved_at=NOW)}"
+
+
+def test_each_condition_makes_an_entry_in_the_order_of_urgency(database: Database, halted: str) -> None:
+    with database.write() as change:
+        conn = change.conn
+        slow = {"moved_at": NOW - 5 * 3600, "policy": {}}
+        stuck, timed, young = add_rollout(conn, **slow), add_rollout(conn, **slow), add_rollout(conn, moved_at=NOW)
+        draft = add_rollout(conn, state="draft", state_text="Not started by itself: no node")
+        add_rollout(conn, state="draft")
+        for rollout_id, hold in ((stuck, FLOOR), (timed, WINDOW), (young, FLOOR)):
+            add_rollout_node(conn, rollout_id, kit.add_node(conn), hold=hold)
+        kit.add_node(conn, "new", id="node_new", admission="pending")
+    freeze(database, CONDUCTOR, group_id=None, reason="the database is older than the fleet", now=NOW, ends_at=None)
+    assert seen(database, NOW + 1) == [
+        (EntryKind.NEW_EPOCH, "fleet"),
+        (EntryKind.HALTED, halted),
+        (EntryKind.NOT_MOVING, f"rollout:{stuck}"),
+        (EntryKind.NOT_STARTED, f"rollout:{draft}"),
+        (EntryKind.PENDING, "node:node_new"),
+    ]
+
+
+def test_taking_belongs_to_one_and_anybody_releases(database: Database, halted: str) -> None:
+    attention.take(database, OPERATOR, "halted", halted, "looking", NOW)
+    with database.read() as conn:
+        (entry,) = attention.entries(conn, NOW)
+    assert entry.mark is not None and (entry.mark.owner, entry.mark.note) == ("mb", "looking")
+    with pytest.raises(NotPossible, match="mb has it"):
+        attention.take(database, ANA, "halted", halted, "", NOW)
+    attention.release(database, ANA, "halted", halted, "mb is on holiday", NOW)
+    attention.take(database, ANA, "halted", halted, "", NOW)
+    with database.read() as conn:
+        actions = [row.action for row in conn.execute(schema.audit.select().order_by(schema.audit.c.id))]
+    assert actions == ["attention.take", "attention.release", "attention.take"]
+
+
+def test_what_is_put_aside_returns_when_the_time_is_over(database: Database, halted: str) -> None:
+    attention.snooze(database, OPERATOR, "halted", halted, NOW + 60, "lunch", NOW)
+    assert seen(database) == [] and seen(database, put_aside=True) == [(EntryKind.HALTED, halted)]
+    assert seen(database, NOW + 60) == [(EntryKind.HALTED, halted)]
+
+
+def test_an_entry_leaves_with_its_condition(database: Database, halted: str) -> None:
+    attention.take(database, OPERATOR, "halted", halted, "", NOW)
+    with database.write() as change:
+        change.conn.execute(update(schema.rollouts).values(state="running"))
+    assert seen(database) == []
+    assert attention.forget_over(database, NOW) == 1 and attention.forget_over(database, NOW) == 0
+    assert kit.count_rows(database, schema.attention_marks) == 0
+
+
+def test_wrong_marks(database: Database, halted: str) -> None:
+    for until in (NOW, NOW + 40 * 86_400):
+        with pytest.raises(Invalid):
+            attention.snooze(database, OPERATOR, "halted", halted, until, "", NOW)
+    with pytest.raises(NotFound):
+        attention.take(database, OPERATOR, "halted", "rollout:no", "", NOW)
+    with pytest.raises(NotPossible):
+        attention.release(database, OPERATOR, "halted", halted, "", NOW)
+    assert kit.count_rows(database, schema.attention_marks) == 0
