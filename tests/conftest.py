@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,29 @@ from app.store.database import Database, open_database
 from app.store.migrate import migrate
 from tests import postgres
 from tests.server_kit import NOW
+
+FLEETS = "tests/e2e/"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real fleets begin first: they take longest, and wait for their machines most of the time."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FLEETS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `-n`: a file's tests stay together, for they share fixtures; real fleets never run beside each other.
+
+    (xdist's own `loadgroup` does not see its marks with pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return FLEETS if nodeid.startswith(FLEETS) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
