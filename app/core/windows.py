@@ -82,7 +82,8 @@ def _spans(windows: Sequence[Window], now: float) -> Iterator[tuple[float, float
             yield merged
         merged = (opens, closes)
     if merged is not None and merged[1] > now:
-        endless = merged[1] - now > HORIZON_S - 2 * 86_400
+        began = merged[0] - now < _DAYS_BACK * 86_400  # else it is only the last one that was looked at
+        endless = began and merged[1] - now > HORIZON_S - 2 * 86_400
         yield (merged[0], math.inf if endless else merged[1])
 
 

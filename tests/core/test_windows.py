@@ -198,3 +198,8 @@ def test_core_asks_no_clock() -> None:
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not called & {"now", "utcnow", "today"}
     assert datetime.fromtimestamp(0, UTC).year == 1970
+
+
+def test_the_last_opening_that_is_looked_at_closes_too() -> None:
+    hour = (Window(frozenset({0}), "15:00", "15:01", "UTC"),)
+    assert all(closes - opens == 60 for opens, closes in next_openings(hour, 1_790_000_000.0, 100))
