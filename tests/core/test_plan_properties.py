@@ -8,10 +8,20 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.core.holds import HoldCode
 from app.core.plan_check import check
 from app.core.planner import Standing, admit, plan
 from app.core.snapshot import Snapshot
-from tests.core.plan_fleets import snapshots
+from tests.core.plan_fleets import ALL, snapshots, without
+
+LIMITS = {
+    HoldCode.EXPOSURE,
+    HoldCode.GROUP_BUDGET,
+    HoldCode.DOMAIN_BUDGET,
+    HoldCode.DOMAIN_ORDER,
+    HoldCode.SINGLE_REPLICA,
+    HoldCode.SERVICE_FLOOR,
+}
 
 
 @settings(max_examples=400, deadline=None)
@@ -37,3 +47,32 @@ def test_a_standing_brought_up_to_date_admits_what_a_new_one_does(snapshot: Snap
     assert admit(standing) == admit(Standing.of(snapshot))
     assert set(admit(standing).admitted) == set(plan(snapshot).admitted)
     assert standing.snapshot() == snapshot
+
+
+@settings(max_examples=100, deadline=None)
+@given(snapshots(), st.randoms(use_true_random=False))
+def test_the_order_of_candidates_changes_nothing(snapshot: Snapshot, dice: random.Random) -> None:
+    places = list(range(len(snapshot.candidates)))
+    dice.shuffle(places)
+    shuffled = replace(snapshot, candidates=tuple(snapshot.candidates[place] for place in places))
+    before, after = plan(snapshot), plan(shuffled)
+    assert list(before.admitted) == [places[place] for place in after.admitted]
+    assert {places[place]: hold for place, hold in after.holds.items()} == dict(before.holds)
+    assert [sorted(wave.nodes) for wave in before.waves] == [sorted(wave.nodes) for wave in after.waves]
+    assert (before.worst, before.impossible) == (after.worst, after.impossible)
+
+
+@settings(max_examples=100, deadline=None)
+@given(snapshots())
+def test_with_room_for_everybody_nobody_goes_who_could_not_and_all_others_do(snapshot: Snapshot) -> None:
+    """Floors and budgets only ever hold; lifting them all admits everybody that they held and who went before."""
+    lifted = without(snapshot, max_unavailable=ALL, max_per_domain=0, one_domain_after_another=False)
+    lifted = replace(
+        lifted,
+        services=tuple(replace(one, floor=None) for one in lifted.services),
+        rollouts=tuple(replace(one, policy=replace(one.policy, max_unavailable=ALL)) for one in lifted.rollouts),
+    )
+    before, after = plan(snapshot), plan(lifted)
+    assert set(before.admitted) <= set(after.admitted)
+    freed = set(after.admitted) - set(before.admitted)
+    assert all(before.holds[place].code in LIMITS for place in freed)

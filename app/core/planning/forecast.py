@@ -100,8 +100,8 @@ class _Forecaster:
                 continue
             costs = costs_in_a_wave(self.room, candidate)
             units = tuple([what for what, much in costs if much == 1 and limits[what] < _NO_LIMIT])
-            more = tuple([(what, much) for what, much in costs if much > 1 and limits[what] < _NO_LIMIT])
-            item = Item(units, more)
+            rest = costs if len(units) < len(costs) else ()
+            item = Item(units, tuple([(what, much) for what, much in rest if much > 1 and limits[what] < _NO_LIMIT]))
             if self.grid.fits(item):
                 self.items[place] = item
             elif candidate.override_floor and self.grid.fits(self._budgets_of(item)):

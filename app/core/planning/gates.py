@@ -74,7 +74,7 @@ class Gates:
     def health(self, candidate: Candidate) -> Hold | None:
         """Health gates: those of its rollout that are shut, and unhealthy nodes of its policy group."""
         rollout = self.standing.rollouts[candidate.rollout]
-        if leads_back(rollout):
+        if self.standing.back[candidate.rollout]:
             return None
         if rollout.gates:
             return rollout.gates[0]
@@ -84,7 +84,7 @@ class Gates:
     def canaries(self, candidate: Candidate) -> Hold | None:
         """Until the canaries have soaked and the canary soak is over, the others wait."""
         rollout = self.standing.rollouts[candidate.rollout]
-        if candidate.canary or rollout.direct or leads_back(rollout):
+        if candidate.canary or rollout.direct or self.standing.back[candidate.rollout]:
             return None
         if rollout.canaries_left > 0:
             left = rollout.canaries_left
@@ -124,7 +124,7 @@ class Gates:
         if rollout.kind is RolloutKind.REBOOT:
             return None
         target = self.target(candidate.rollout, node)
-        back = leads_back(rollout)
+        back = self.standing.back[candidate.rollout]
         if target is None:
             text = f"{rollout.name} has no image for {node.os_id or 'an unknown OS'} {node.arch or 'of unknown kind'}"
             return None if back else Hold(HoldCode.NO_IMAGE, text, rollout.id)

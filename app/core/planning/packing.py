@@ -50,7 +50,10 @@ class Grid:
     def fits(self, item: Item) -> bool:
         """Whether it fits into a wave of its own."""
         limits = self.limits
-        return all(limits[what] >= 1 for what in item.units) and all(limits[what] >= much for what, much in item.more)
+        for what in item.units:
+            if limits[what] < 1:
+                return False
+        return all(limits[what] >= much for what, much in item.more)
 
     def take(self, item: Item, wave: int) -> None:
         bit = 1 << wave

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from app.core.holds import Hold, HoldCode
 from app.core.planning.gates import Gates
-from app.core.planning.standing import UNBOUND, Standing, floor_of, leads_back
+from app.core.planning.standing import UNBOUND, Standing, floor_of
 from app.core.planning.words import counted, named, service_name
 from app.core.rollouts import ACTIVE
 from app.core.snapshot import Candidate, NodeView
@@ -74,7 +74,7 @@ class Room:
     def hopeless(self, node: NodeView) -> bool:
         """Whether some floor would break without this node even with everything up."""
         spare = self.spare
-        return node.up and any(replicas and replicas > spare[service] for service, replicas in node.placements)
+        return node.up and any(replicas > spare[service] and replicas for service, replicas in node.placements)
 
     def can_still_move(self, place: int) -> bool:
         """Whether a running rollout, time and the moves of others are all that this candidate needs."""
@@ -105,9 +105,9 @@ class Room:
         known = [0] * len(standing.rollouts)
         for candidate in standing.candidates:
             known[candidate.rollout] += 1
-        for rollout, wanted in zip(standing.rollouts, known, strict=True):
+        for rollout, back, wanted in zip(standing.rollouts, standing.back, known, strict=True):
             size = max(rollout.size, wanted + standing.exposed[rollout.id])
-            bound = not rollout.direct and not leads_back(rollout)
+            bound = not rollout.direct and not back
             limits.append(rollout.policy.max_unavailable.of(size) if bound else UNBOUND)
         return limits
 
@@ -164,7 +164,7 @@ class Room:
         Canaries go before all turns, ways back beside them."""
         standing = self.standing
         memberships = standing.memberships[candidate.node]
-        if not memberships or candidate.canary or leads_back(standing.rollouts[candidate.rollout]):
+        if not memberships or candidate.canary or standing.back[candidate.rollout]:
             return None
         if not standing.groups[memberships[0]].policy.one_domain_after_another:
             return None

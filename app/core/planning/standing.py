@@ -34,6 +34,8 @@ class Standing:
         self.now = snapshot.now
         self.fleet_hold = snapshot.fleet_hold
         self.rollouts: Sequence[RolloutView] = snapshot.rollouts
+        self.back = [leads_back(rollout) for rollout in snapshot.rollouts]
+        """Of each rollout: whether it leads back."""
         self.candidates: Sequence[Candidate] = snapshot.candidates
         self.holders = _holders(self.candidates, self.rollouts)
         self._wanted = {candidate.node for candidate in snapshot.candidates}
@@ -72,6 +74,7 @@ class Standing:
         rebuild = len(services) != len(self.services) or _shape(groups) != _shape(self.groups)
         self.rollouts, self.now, self.fleet_hold = rollouts, now, fleet_hold
         self.candidates = candidates
+        self.back = [leads_back(rollout) for rollout in rollouts]
         self.holders = _holders(candidates, rollouts)
         wanted = {candidate.node for candidate in candidates}
         if not rebuild:

@@ -1,0 +1,100 @@
+"""How long a rollout takes: waves, soaks, windows and canaries, or the sentence why it never ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from app.core.estimate import Estimate, estimate
+from app.core.group_policy import Amount, GroupPolicy, Window
+from app.core.planner import plan
+from app.core.policy import Policy
+from app.core.rollouts import RolloutState
+from app.core.snapshot import Snapshot
+from tests.core.plan_fleets import ALL, NOW, group, node, rollout, service, snapshot, wants
+
+TIMING = Policy(soak_s=600.0, confirm_s=100.0, reboot_deadline_s=200.0)
+NODES = [node(f"node-{place}", (0, 1)) for place in range(4)]
+
+
+def of(view: Snapshot, **seen: float) -> Estimate:
+    return estimate(plan(view), view, 0, **seen)
+
+
+def policy(most: Amount = ALL, canary_soak_s: float = 0.0, drain: str = "") -> GroupPolicy:
+    return GroupPolicy(timing=TIMING, max_unavailable=most, canary_soak_s=canary_soak_s, drain=drain, drain_s=50.0)
+
+
+def test_waves_that_wait_for_each_others_soak() -> None:
+    """Two of four may be exposed: two waves, each with its move and its soak."""
+    view = snapshot(NODES, services=(service("db", 4, None),), rollouts=(rollout(policy=policy(Amount(count=2))),))
+    assert of(view) == Estimate(2 * 660.0, 2 * 900.0)
+    assert of(view, quick_s=30.0, slow_s=40.0) == Estimate(2 * 630.0, 2 * 640.0)
+
+
+def test_narrow_waves_go_on_while_earlier_ones_soak() -> None:
+    """A floor allows one at a time, the rollout four: one soak's worth for all of them together."""
+    view = snapshot(NODES, services=(service("db", 4, 3),), rollouts=(rollout(policy=policy()),))
+    assert of(view, quick_s=60.0, slow_s=60.0) == Estimate(
+        4 * 60.0 + 600.0 * (4 * 0.25 + 0.75), 4 * 60.0 + 600.0 * 1.75
+    )
+
+
+def test_draining_counts_where_there_is_a_command() -> None:
+    view = snapshot(NODES[:1], services=(service("db", 4, None),), rollouts=(rollout(policy=policy(drain="empty")),))
+    assert of(view).high_s == 50.0 + 200.0 + 100.0 + 600.0
+
+
+def test_canaries_come_first() -> None:
+    some = tuple(wants(place, canary=place == 0) for place in range(4))
+    views = (rollout(policy=policy(canary_soak_s=1000.0), canaries_left=1),)
+    view = snapshot(NODES, services=(service("db", 4, None),), rollouts=views, candidates=some)
+    assert of(view).low_s == 660.0 + 1000.0 + 660.0
+    soaking = replace(views[0], canaries_left=0, canaries_soaked_at=NOW - 400)
+    later = replace(view, rollouts=(soaking,), candidates=tuple(wants(place) for place in range(4)))
+    assert of(later).low_s == 600.0 + 660.0
+
+
+def test_what_is_not_staged_is_staged_first() -> None:
+    some = (wants(0, ready=False),)
+    view = snapshot(
+        NODES[:1], services=(service("db", 4, None),), rollouts=(rollout(policy=policy()),), candidates=some
+    )
+    assert of(view).low_s == 660.0
+    assert of(view).high_s == 900.0 + 60.0 + 1800.0
+
+
+def test_windows_bound_each_wave() -> None:
+    """It is Monday, 14:13:20; open from 15:00 to 15:15 each day: two waves of 660 s begin in each stretch."""
+    hour = (Window(frozenset(range(7)), "15:00", "15:15", "UTC"),)
+    views = (rollout(policy=policy(Amount(count=1))),)
+    view = snapshot(NODES, services=(service("db", 4, None),), groups=(group(windows=hour),), rollouts=views)
+    until_opening = 15 * 3600.0 - NOW % 86_400
+    assert of(view).low_s == until_opening + 86_400.0 + 2 * 660.0
+    glass = replace(view, rollouts=(replace(views[0], break_glass=True),))
+    assert of(glass).low_s == 4 * 660.0
+
+
+def test_more_waves_than_the_coming_windows_have_room_for() -> None:
+    short = (Window(frozenset({0}), "15:00", "15:01", "UTC"),)
+    nodes = [node(f"node-{place}") for place in range(200)]
+    view = snapshot(nodes, groups=(group(windows=short),), rollouts=(rollout(policy=policy(Amount(count=1))),))
+    assert math.isinf(of(view).high_s)
+
+
+@pytest.mark.parametrize("state", [RolloutState.DRAFT, RolloutState.RUNNING])
+def test_it_never_ends_and_says_what_would_help(state: RolloutState) -> None:
+    nodes = [node("node-0", (0, 1)), node("node-1"), node("node-2", pinned_to="1.0"), node("node-3", pinned_to="1.0")]
+    view = snapshot(nodes, services=(service("ledger", 1, 1),), rollouts=(rollout(state=state, policy=policy()),))
+    found = of(view)
+    assert found.never == (
+        "never ends unless this changes: ledger has a single replica, which may not move (another replica, an "
+        "allowance for the single replica of ledger or leaving node-0 out would help); node-2 and node-3 are pinned"
+    )
+    assert found.low_s == 660.0
+
+
+def test_a_rollout_with_nothing_left_to_move_has_no_time() -> None:
+    assert of(snapshot([], candidates=())) == Estimate(0.0, 0.0)
