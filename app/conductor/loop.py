@@ -2,16 +2,17 @@
 
 Each round, when something changed or a second has passed:
 
-1. rollouts: what their nodes did, judged; orders given and taken back; who comes in and who goes; ways back; ends;
-2. admission: return leases whose node was seen through, grant what fits now, tell the others why they wait;
-3. services: which replicas came and went, and why;
-4. clocks: count the time of open operations while their nodes could have been heard, and of the leases that are out;
-5. deadlines: end operations that took too long;
-6. cancelled operations that their node never got: end them;
-7. presence: nodes whose gateway died and that did not come back are offline;
-8. declarations that nodes have outdone, and pins that are over: remove them;
-9. samples for the chart of versions;
-10. retention, once an hour.
+1. epochs: nodes that know newer orders than the database prove that it is an old one: freeze, begin a new epoch;
+2. rollouts: what their nodes did, judged; orders given and taken back; who comes in and who goes; ways back; ends;
+3. admission: return leases whose node was seen through, grant what fits now, tell the others why they wait;
+4. services: which replicas came and went, and why;
+5. clocks: count the time of open operations while their nodes could have been heard, and of the leases that are out;
+6. deadlines: end operations that took too long;
+7. cancelled operations that their node never got: end them;
+8. presence: nodes whose gateway died and that did not come back are offline;
+9. declarations that nodes have outdone, and pins that are over: remove them;
+10. samples for the chart of versions;
+11. retention, once an hour.
 
 Each step stands alone: it reads what is due, claims it by a conditional change in one transaction, and may be
 killed anywhere and repeated. An error in one is logged and leaves the others alone; with the database away all
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.services import deadlines, declare, fleet, leases, retention, rollout_steps
+from app.services import deadlines, declare, epochs, fleet, leases, retention, rollout_steps
 from app.services.admission import Admission
 from app.services.service_watch import ServiceWatch
 from app.store.database import Database
@@ -71,6 +72,7 @@ class Conductor:
         self._wake = threading.Event()
         self._admission, self._services = Admission(), ServiceWatch()
         self._loops = [
+            _Loop("epochs", epochs.start_when_needed, 1.0),
             *(_Loop(name, step, every_s) for name, step, every_s in rollout_steps.STEPS),
             _Loop("admission", self._admission.tick, 0.0),
             _Loop("services", self._services.step, 1.0),

@@ -33,4 +33,5 @@ class EventKind(StrEnum):
     JOINED = "joined"
     ONLINE = "online"
     OFFLINE = "offline"
+    EPOCH_STARTED = "epoch-started"
     IDENTITY_CONFLICT = "identity-conflict"

@@ -18,6 +18,7 @@ from app.core.texts import for_index
 from app.services import operations
 from app.store import intake as store
 from app.store.database import Change, Database, Priority
+from app.store.epochs import told_columns
 from app.store.outage import is_away
 from wire.messages import (
     Activity,
@@ -167,6 +168,7 @@ def _activity(activity: Activity) -> dict[str, Any]:
         "phase": activity.phase.value,
         "on_trial": activity.trial is not None and not activity.trial.confirmed,
         "activity": msgspec.to_builtins(activity),
+        **told_columns(activity.order),
     }
 
 

@@ -16,7 +16,7 @@ from app.core.slots import IllegalMove, move, switches
 from app.core.verdict import Seen, judge
 from app.services import leases as lease_service
 from app.services.endings import end_operation, ended_as, name_of
-from app.store import events, failed_versions, fleet, leases, nodes, operations
+from app.store import epochs, events, failed_versions, fleet, leases, nodes, operations
 from app.store.database import Change
 from wire.limits import FAILED_VERSIONS
 from wire.messages import Activity, LeaseRequest, LeaseReturn, OperationReport, Result
@@ -80,6 +80,7 @@ def finish(change: Change, report: OperationReport, node_id: str, now: float) ->
     node = nodes.get(conn, node_id)
     if node is None or operation is None or operation.node_id != node_id:
         log.warning("report-of-unknown-operation", node=node_id, operation=report.operation_id)
+        epochs.note(conn, node_id, report.order)  # perhaps given before this database was
         return
     if not operation.open:
         _note_late(change, operation, report, now)

@@ -70,6 +70,8 @@ nodes = Table(
     # desired
     Column("order_epoch", Integer, nullable=False, server_default="1"),
     Column("order_generation", BigInteger, nullable=False, server_default="0"),
+    Column("told_epoch", Integer, nullable=False, server_default="0"),  # newest order that the node itself told
+    Column("told_generation", BigInteger, nullable=False, server_default="0"),
     Column("desired_operation_id", String),
     Column("channel_id", String, ForeignKey("channels.id")),
     Column("pin_channel_id", String, ForeignKey("channels.id")),

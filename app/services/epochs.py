@@ -1,0 +1,64 @@
+"""A database that is older than its fleet: restored from a backup, or the survivor of a lossy failover (rule 8).
+
+A node that knows a newer order than the database ever gave proves it. Then a new epoch begins, so that nodes take
+orders again, and the whole fleet is frozen until an operator has looked at what was lost and lifts the freeze.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from app.core.actors import CONDUCTOR
+from app.core.events import EventKind
+from app.core.freezes import Freeze
+from app.ids import new_id
+from app.store import audit, epochs, events, fleet, freezes
+from app.store.database import Change, Database, Priority
+from app.store.epochs import Newer
+from wire.messages import Order
+
+
+def start_when_needed(db: Database, now: float) -> bool:
+    """Begin a new epoch when some node knows a newer order than it was given; whether one began."""
+    with db.read() as conn:
+        if not epochs.newer(conn):
+            return False
+    with db.write(Priority.BACKGROUND) as change:
+        fleet.lock(change.conn)
+        found = epochs.newer(change.conn)
+        if not found:  # another conductor was first
+            return False
+        _start(change, found, now)
+    return True
+
+
+def _start(change: Change, found: list[Newer], now: float) -> None:
+    conn, first = change.conn, found[0]
+    before = fleet.epoch(conn)
+    epoch = epochs.begin(conn)
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    text = (
+        f"{first.name}{others} has carried out order {_words(first.told)}, and this database gave it only "
+        f"{_words(first.given)}: the database is older than the fleet, as after restoring a backup"
+    )
+    freeze_id = new_id("freeze")
+    reason = f"{text}. Epoch {epoch} has begun; check what was lost, then lift this freeze"
+    actor = CONDUCTOR.name
+    freezes.add(conn, freeze_id, group_id=None, actor=actor, reason=reason, starts_at=now, ends_at=None)
+    for each in found:
+        newer = f"Knows order {_words(each.told)}, newer than any that this database gave; epoch {epoch} has begun"
+        events.append(conn, node_id=each.node_id, at=now, kind=EventKind.EPOCH_STARTED, text=newer, actor=actor)
+        change.touch(f"node:{each.node_id}")
+    audit.append(conn, CONDUCTOR, "fleet.epoch", "fleet", text, {"epoch": before}, {"epoch": epoch}, now)
+    audit.append(conn, CONDUCTOR, "freeze.set", f"freeze:{freeze_id}", reason, None, {"group": None}, now)
+    change.touch("freezes", "groups", "fleet", "nodes", "events", "operations")
+
+
+def frozen_by(conn: Connection, now: float) -> Freeze | None:
+    """The freeze of a new epoch at which no operator has looked yet."""
+    ours = (each for each in freezes.active(conn, now) if each.group_id is None and each.actor == CONDUCTOR.name)
+    return next(ours, None)
+
+
+def _words(order: Order) -> str:
+    return f"{order.epoch}.{order.generation}"
