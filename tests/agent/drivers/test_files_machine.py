@@ -55,6 +55,12 @@ class Running:
         wait_until(lambda: len(self.lives()) >= count, f"the agent lived {count} times")
         return self.lives()
 
+    def agent_pid(self) -> int:
+        """The agent may live before the machine has written down its number."""
+        file = self.files.agent_pid
+        wait_until(lambda: file.exists() and file.read_text() != "", "the agent's number is written")
+        return int(file.read_text())
+
     def do(self, step: Callable[[FilesDriver], object]) -> None:
         asyncio.run(step(FilesDriver(self.root, on_reboot=lambda: None)))  # type: ignore[arg-type]
 
@@ -78,7 +84,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
 def test_it_creates_boots_and_stops_in_order(running: Running) -> None:
     life = running.wait_for_lives(1)[0]
     assert (life["slot"], life["cause"]) == ("A", "power-on")
-    agent = int(running.files.agent_pid.read_text())
+    agent = running.agent_pid()
     said = running.stop()
     assert running.process.returncode == 0
     assert "slot A: booted" in said
@@ -89,7 +95,7 @@ def test_it_creates_boots_and_stops_in_order(running: Running) -> None:
 
 def test_a_killed_agent_comes_back_in_the_same_boot(running: Running) -> None:
     first = running.wait_for_lives(1)[0]
-    os.kill(int(running.files.agent_pid.read_text()), signal.SIGKILL)
+    os.kill(running.agent_pid(), signal.SIGKILL)
     assert running.wait_for_lives(2)[1]["boot_id"] == first["boot_id"]
 
 
