@@ -64,6 +64,8 @@ def estimate(
         low = max(low, line.end(start, snapshot.now, quick_s) - snapshot.now)
         staged = start if _all_ready(snapshot, rollout) else start + view.policy.stage_jitter_s + SLOW_STAGE_S
         high = max(high, line.end(staged, snapshot.now, most) - snapshot.now)
+    if any(node.exposed_to == view.id for node in snapshot.nodes):  # those that are under way may have just begun
+        high += (slow_s if slow_s is not None else _slow_move_s(view.policy)) + view.policy.timing.soak_s
     return Estimate(low, max(low, high), _never(plan, snapshot, rollout))
 
 

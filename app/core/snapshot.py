@@ -45,7 +45,7 @@ class NodeView:
     commandable: bool
     """Its evidence class lets us command it, and no identity conflict holds it."""
     placement_known: bool
-    """Or declared by an operator."""
+    """Or declared by an operator. Where it is not, `placements` is empty: such a node adds to no service."""
     placements: tuple[tuple[int, int], ...]
     """(index into Snapshot.services, replicas of it that are healthy here now); each service once. Of a node that is
     not up: as last seen, which is what it serves again when it is back."""

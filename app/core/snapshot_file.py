@@ -56,6 +56,8 @@ def _points_nowhere(snapshot: Snapshot) -> str | None:
                 return f"node {node.name} is in a group {id} that is not there"
         if len({service for service, _ in node.placements}) < len(node.placements):
             return f"node {node.name} names a service twice"
+        if node.placements and not node.placement_known:
+            return f"node {node.name} says what it runs although that is not known"
         for service, replicas in node.placements:
             if not 0 <= service < services:
                 return f"node {node.name} runs service number {service} of {services}"

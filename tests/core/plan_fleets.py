@@ -122,7 +122,8 @@ _frozen = Hold(HoldCode.FREEZE, "is frozen by mia: quarter's end", "freeze-1")
 @st.composite
 def _nodes(draw: st.DrawFn, number: int, services: int, groups: int, odd: st.SearchStrategy[bool]) -> NodeView:
     ids = draw(st.lists(st.integers(0, groups - 1), min_size=1, max_size=2, unique=True))
-    placed = draw(st.lists(st.integers(0, services - 1), max_size=3, unique=True)) if services else []
+    known = not draw(odd)
+    placed = draw(st.lists(st.integers(0, services - 1), max_size=3, unique=True)) if services and known else []
     pinned = draw(odd)
     return node(
         f"n{number:02}",
@@ -136,7 +137,7 @@ def _nodes(draw: st.DrawFn, number: int, services: int, groups: int, odd: st.Sea
         reserved=draw(odd),
         absent=draw(odd),
         commandable=not draw(odd),
-        placement_known=not draw(odd),
+        placement_known=known,
         has_local_way_back=draw(st.booleans()),
         pinned_to="1.0" if pinned else "",
         pin_digest="sha-1.0" if pinned else "",

@@ -17,6 +17,7 @@ _STATES = {
     RolloutState.PAUSED: "waits for {} to be resumed: it is paused",
     RolloutState.HALTED: "waits for {}: it has been halted",
 }
+_MAY_BE_ENDLESS = frozenset({HoldCode.FREEZE, HoldCode.WINDOW})
 
 
 class Gates:
@@ -30,7 +31,7 @@ class Gates:
         ]
         self._fitting: dict[tuple[int, str, str], TargetView | None] = {}
         self._version: dict[tuple[int, str, str, str], Hold | None] = {}
-        self._timed: dict[tuple[int, tuple[int, ...], str, str], Hold | None] = {}
+        self._timed: dict[tuple[int, tuple[int, ...], str, str], list[Hold]] = {}
         self._health: dict[int, Hold | None] = {}
 
     def standing_order(self, place: int) -> Hold | None:
@@ -59,16 +60,26 @@ class Gates:
         return Hold(HoldCode.NOT_RUNNING, text, rollout.id)
 
     def timed(self, rollout_place: int, node_place: int) -> Hold | None:
-        """Freeze, window, minimum age."""
+        """The first of freeze, window, minimum age."""
+        holds = self._timed_holds(rollout_place, node_place)
+        return holds[0] if holds else None
+
+    def endless(self, rollout_place: int, node_place: int) -> Hold | None:
+        """A freeze that nobody gave an end, or a window that never opens."""
+        holds = self._timed_holds(rollout_place, node_place)
+        return next((hold for hold in holds if hold.code in _MAY_BE_ENDLESS and hold.until is None), None)
+
+    def _timed_holds(self, rollout_place: int, node_place: int) -> list[Hold]:
         node, memberships = self.standing.nodes[node_place], self.standing.memberships[node_place]
         key = (rollout_place, memberships, node.os_id, node.arch)
         if key not in self._timed:
             rollout = self.standing.rollouts[rollout_place]
-            self._timed[key] = (
-                self._freeze(rollout, memberships)
-                or self._window(rollout, memberships)
-                or self._minimum_age(rollout, memberships, self.target(rollout_place, node))
-            )
+            found = [
+                *self._freezes(rollout, memberships),
+                self._window(rollout, memberships),
+                self._minimum_age(rollout, memberships, self.target(rollout_place, node)),
+            ]
+            self._timed[key] = [hold for hold in found if hold is not None]
         return self._timed[key]
 
     def health(self, candidate: Candidate) -> Hold | None:
@@ -152,15 +163,12 @@ class Gates:
             return Hold(HoldCode.BAD_VERSION, f"{target.version} is bad: {target.bad}", rollout.id)
         return None
 
-    def _freeze(self, rollout: RolloutView, memberships: tuple[int, ...]) -> Hold | None:
+    def _freezes(self, rollout: RolloutView, memberships: tuple[int, ...]) -> list[Hold]:
+        """What holds the whole fleet, then its groups; the way back and broken glass pass freezes and nothing else."""
         fleet = self.standing.fleet_hold
+        holds = [fleet, *(self.standing.groups[group].frozen for group in memberships)]
         passes = rollout.break_glass or leads_back(rollout)
-        if fleet is not None and not (passes and fleet.code is HoldCode.FREEZE):
-            return fleet
-        if passes:
-            return None
-        frozen = (self.standing.groups[group].frozen for group in memberships)
-        return next((hold for hold in frozen if hold is not None), None)
+        return [hold for hold in holds if hold is not None and not (passes and hold.code is HoldCode.FREEZE)]
 
     def _window(self, rollout: RolloutView, memberships: tuple[int, ...]) -> Hold | None:
         if not memberships or rollout.break_glass or leads_back(rollout):

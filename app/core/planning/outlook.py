@@ -102,13 +102,21 @@ class Blocks:
         rollout = self.standing.rollouts[candidate.rollout]
         if rollout.state not in IN_FORECAST:
             return None
-        timed = self.gates.timed(candidate.rollout, candidate.node)
-        if timed is not None and timed.until is None:
-            return _Blocked(timed, f"{_subject(timed)} has no end", ("lifting it", "an end for it"))
+        endless = self.gates.endless(candidate.rollout, candidate.node)
+        if endless is not None and endless.code is HoldCode.WINDOW:
+            return _Blocked(endless, f"{self._group(endless)} has windows that never open", ("another window",))
+        if endless is not None:
+            return _Blocked(endless, f"{self._group(endless)} {endless.text}", ("lifting the freeze", "an end for it"))
         if candidate.rollout in self.made.stuck and not candidate.canary:
             hold = Hold(HoldCode.CANARIES, "waits for canaries, none of which can move", rollout.id)
             return _Blocked(hold, f"no canary of {rollout.name} can move", ("another canary",))
         return self._without_room(candidate)
+
+    def _group(self, hold: Hold) -> str:
+        named = (
+            f"group {group.name}" for group in self.standing.groups if group.id == hold.subject or group.frozen is hold
+        )
+        return next(named, "the fleet")
 
     def _without_room(self, candidate: Candidate) -> _Blocked | None:
         limits = self.made.limits
@@ -185,7 +193,3 @@ def _by_wave(made: Forecast) -> list[list[int]]:
     for place, wave in made.wave_of.items():
         waves[wave - 1].append(place)
     return waves
-
-
-def _subject(hold: Hold) -> str:
-    return "the window" if hold.code is HoldCode.WINDOW else "the freeze"

@@ -16,8 +16,8 @@ _COUNTED = 6
 """Above this many limits at which something has to give way, all waves are equally bad."""
 _ASKED = 8
 """How many of those that could give way at a limit are compared."""
-_PATIENCE = 3_000
-"""Steps without getting closer, after which it gives up."""
+_PATIENCE_EACH, _PATIENCE = 5, 3_000
+"""Steps for each item, and at the most, without getting closer; then it gives up."""
 _LEAST_AWAY, _MOST_AWAY = 5, 15
 """Steps for which what gave way may not come back into its wave; and half a step more for each without a place."""
 
@@ -61,8 +61,9 @@ class Repair:
         if any(self._items[place].more for place in self.without):
             return None  # what takes several of a limit stays where it was packed
         least, since = len(self.without), 0
+        patience = min(_PATIENCE, _PATIENCE_EACH * len(self._items))
         while self.without:
-            if self.steps >= steps or since >= _PATIENCE:
+            if self.steps >= steps or since >= patience:
                 return None
             self.steps += 1
             self._step()

@@ -81,8 +81,7 @@ class Room:
         candidate = self.standing.candidates[place]
         if self.gates.standing_order(place):
             return False
-        timed = self.gates.timed(candidate.rollout, candidate.node)
-        if timed is not None and timed.until is None:
+        if self.gates.endless(candidate.rollout, candidate.node):
             return False
         node = self.standing.nodes[candidate.node]
         return candidate.override_floor or not node.up or (node.placement_known and not self.hopeless(node))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from app.core.holds import Hold
-from app.core.rollouts import RolloutKind, RolloutState
+from app.core.rollouts import ACTIVE, RolloutKind, RolloutState
 from app.core.snapshot import Candidate, GroupView, NodeView, RolloutView, ServiceView, Snapshot
 
 UNBOUND = 1 << 60
@@ -197,8 +197,8 @@ def precedence(rollout: RolloutView) -> tuple[bool, bool, float, str]:
 
 
 def _holders(candidates: Sequence[Candidate], rollouts: Sequence[RolloutView]) -> dict[int, int]:
-    """For nodes that several want: index of the candidate that has it. One that is ordered already keeps its node;
-    a draft has none as long as another wants it."""
+    """For nodes that several want: index of the candidate that has it. One that is ordered already keeps its node; a
+    rollout that does not run, and least of all a draft, has none as long as another wants it."""
     first: dict[int, int] = {}
     shared: dict[int, int] = {}
     for place, candidate in enumerate(candidates):
@@ -210,6 +210,7 @@ def _holders(candidates: Sequence[Candidate], rollouts: Sequence[RolloutView]) -
     return shared
 
 
-def _claim(candidate: Candidate, rollouts: Sequence[RolloutView]) -> tuple[bool, bool, bool, bool, float, str]:
+def _claim(candidate: Candidate, rollouts: Sequence[RolloutView]) -> tuple[bool, bool, bool, tuple[object, ...]]:
     rollout = rollouts[candidate.rollout]
-    return (rollout.state is RolloutState.DRAFT, not candidate.operation_id, *precedence(rollout))
+    idle = rollout.state not in ACTIVE
+    return (rollout.state is RolloutState.DRAFT, not candidate.operation_id, idle, precedence(rollout))
