@@ -16,8 +16,8 @@ from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Change, Database, Priority
 from wire.messages import OperationKind, Phase
 
-_AT_ONCE = 20
-"""Orders in one transaction: operators wait for no more than this."""
+_AT_ONCE, _PER_LOOK = 20, 60
+"""Orders in one transaction and in one look: operators, and admission, wait for no more than these."""
 
 
 def clear(db: Database, actor: Actor, digest: str, reason: str, now: float) -> None:
@@ -48,7 +48,7 @@ def disarm_copies(db: Database, now: float) -> int:
             if held.staged(bad.digest)
         ]
     told = 0
-    for start in range(0, len(todo), _AT_ONCE):
+    for start in range(0, min(len(todo), _PER_LOOK), _AT_ONCE):
         with db.write(Priority.BACKGROUND) as change:
             some = sorted(todo[start : start + _AT_ONCE], key=lambda one: one[1])
             told += sum([_disarm(change, bad, node_id, now) for bad, node_id in some])
@@ -79,7 +79,7 @@ def stop_orders(db: Database, now: float) -> int:
         bad = bad_versions.not_cleared(conn)
         found = operations.unarmed_towards(conn, list(bad)) if bad else []
     stopped = 0
-    for one in found:
+    for one in found[:_PER_LOOK]:
         with db.write(Priority.BACKGROUND) as change:
             node = locked_node(change, one.node_id)
             operation = operations.get(change.conn, one.id, lock=True)

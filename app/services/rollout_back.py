@@ -12,16 +12,15 @@ from app.core.rollouts import RolloutNodeState, RolloutState
 from app.core.slots import SWITCHING
 from app.services.orders import begin, locked_node
 from app.services.rollout_acting import RolloutEventKind, tell, touch
-from app.services.rollout_orders import author, reason_of
+from app.services.rollout_orders import AT_ONCE, PER_LOOK, author, reason_of
 from app.services.rollout_ways_back import way_back_from
-from app.store import audit, nodes, operations, rollout_nodes, rollouts
+from app.store import audit, nodes, operations, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
-from app.store.rollout_nodes import RolloutNode, Seen
+from app.store.rollout_nodes import RolloutNode
+from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
 from wire.messages import Phase, Result
 
-_AT_ONCE = 20
-"""Orders in one transaction: operators wait for no more than this."""
 _BATCH = 200
 
 
@@ -34,8 +33,10 @@ def send_back(db: Database, now: float) -> int:
         ]
     sent = 0
     for rollout_id, node_ids in found:
-        for start in range(0, len(node_ids), _AT_ONCE):
-            sent += _send(db, rollout_id, node_ids[start : start + _AT_ONCE], now)
+        for start in range(0, len(node_ids), AT_ONCE):
+            sent += _send(db, rollout_id, node_ids[start : start + AT_ONCE], now)
+            if sent >= PER_LOOK:
+                break
     return sent
 
 
@@ -101,7 +102,7 @@ def _stays(change: Change, rollout: Rollout, row: RolloutNode, why: str, now: fl
 def observe_back(db: Database, now: float) -> int:
     """Write down ways back that have ended; how many."""
     with db.read() as conn:
-        found = rollout_nodes.back_ended(conn, _BATCH)
+        found = rollout_seen.back_ended(conn, _BATCH)
     for seen in found:
         with db.write(Priority.BACKGROUND) as change:
             rollout = rollouts.get(change.conn, seen.row.rollout_id, lock=True)

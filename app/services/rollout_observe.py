@@ -19,9 +19,9 @@ from app.core.slots import ARMED
 from app.services.rollout_acting import RolloutEventKind, enter, tell, touch
 from app.services.rollout_leaving import replace_canaries
 from app.services.rollout_version_failures import remember_bad
-from app.store import rollout_facts, rollout_nodes, rollouts
+from app.store import rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
-from app.store.rollout_nodes import Seen
+from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
 from wire.messages import Phase, Result
 
@@ -32,7 +32,7 @@ _JUDGED = (RolloutState.RUNNING, RolloutState.PAUSED)
 def observe(db: Database, now: float) -> int:
     """Bring the rows of nodes up to what their operations show; how many changed."""
     with db.read() as conn:
-        found = rollout_nodes.behind(conn, _BATCH)
+        found = rollout_seen.behind(conn, _BATCH)
     by_rollout = sorted(found, key=lambda seen: seen.row.rollout_id)
     return sum(
         _write_down(db, rollout_id, list(some), now)

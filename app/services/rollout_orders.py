@@ -19,18 +19,18 @@ from app.services.rollout_acting import touch
 from app.services.rollout_leaving import hold_json
 from app.services.rollout_spec import reader
 from app.services.rollout_ways_back import way_back_wish
-from app.store import audit, images, operations, rollout_facts, rollout_nodes, rollouts
+from app.store import audit, images, operations, rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.rollout_facts import Facts
-from app.store.rollout_nodes import Seen
+from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
 from wire.messages import OperationKind, Phase
 
-_AT_ONCE = 20
+AT_ONCE = 20
 """Orders in one transaction: each is a dozen statements, and operators wait for no more than this."""
+PER_LOOK = 60
+"""Orders of one rollout in one look: admission, which the same conductor does, waits for no more than this."""
 _HOLDS_AT_ONCE = 200
-_WIDE = 200
-"""Orders in one look where nothing is downloaded."""
 _BEGUN_S = 120.0
 """An order that did not begin to stage within this does not count as a download: the node holds it."""
 
@@ -58,8 +58,8 @@ def give_orders(db: Database, now: float) -> int:
 
 def _give(db: Database, rollout: Rollout, now: float) -> int:
     with db.read() as conn:
-        downloading = rollout_nodes.downloading(conn, rollout.id, now - _BEGUN_S)
-        places = rollout.policy.stage_parallel - downloading if rollout.kind is RolloutKind.UPDATE else _WIDE
+        downloading = rollout_seen.downloading(conn, rollout.id, now - _BEGUN_S)
+        places = rollout.policy.stage_parallel - downloading if rollout.kind is RolloutKind.UPDATE else PER_LOOK
         if places <= 0:
             return 0
         targets = Targets(
@@ -72,12 +72,12 @@ def _give(db: Database, rollout: Rollout, now: float) -> int:
         hold = targets.staging_hold(facts) or (None if rollout.leads_back else _busy(facts))
         if _differs(facts, hold):
             holds.append((facts.id, hold))
-        if hold is None and len(free) < places and (facts.stage_at is None or facts.stage_at <= now):
+        if hold is None and len(free) < min(places, PER_LOOK) and (facts.stage_at is None or facts.stage_at <= now):
             free.append(facts.id)
     _write_holds(db, rollout, holds)
     ordered = 0
-    for start in range(0, len(free), _AT_ONCE):
-        ordered += _order(db, rollout.id, free[start : start + _AT_ONCE], now)
+    for start in range(0, len(free), AT_ONCE):
+        ordered += _order(db, rollout.id, free[start : start + AT_ONCE], now)
     return ordered
 
 
@@ -204,22 +204,19 @@ def take_back(db: Database, now: float) -> int:
 
 def _take_back(db: Database, rollout: Rollout, now: float) -> int:
     paused = rollout.state is RolloutState.PAUSED
-    taken = 0
     if rollout.state in (RolloutState.ROLLING_BACK, RolloutState.ABORTED):
         _let_go(db, rollout, now)
-    while True:
-        with db.read() as conn:
-            found = rollout_nodes.to_take_back(conn, rollout.id, unused_leases_only=paused, limit=_AT_ONCE)
-        if not found:
-            return taken
+    with db.read() as conn:
+        found = rollout_seen.to_take_back(conn, rollout.id, unused_leases_only=paused, limit=PER_LOOK)
+    taken = 0
+    for start in range(0, len(found), AT_ONCE):
         with db.write(Priority.BACKGROUND) as change:
             current = rollouts.get(change.conn, rollout.id, lock=True)
             if current is None or current.state is not rollout.state:
                 return taken
-            some = sum([_take_one(change, current, seen, now) for seen in found])
-        if not some:
-            return taken
-        taken += some
+            some = sorted(found[start : start + AT_ONCE], key=lambda seen: seen.row.node_id)
+            taken += sum([_take_one(change, current, seen, now) for seen in some])
+    return taken
 
 
 def _let_go(db: Database, rollout: Rollout, now: float) -> None:

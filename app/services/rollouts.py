@@ -21,9 +21,9 @@ from app.services.rollout_acting import RolloutEventKind, because, enter, locked
 from app.services.rollout_leaving import leave, replace_canaries
 from app.services.rollout_orders import take_back
 from app.services.rollout_spec import Resolved, RolloutSpec, members, resolve, rollout_of
-from app.store import bad_versions, fleet, rollout_facts, rollout_nodes, rollouts
+from app.store import bad_versions, fleet, rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database
-from app.store.rollout_nodes import Seen
+from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
 from wire.messages import Phase
 
@@ -224,7 +224,7 @@ def allow_single(db: Database, actor: Actor, rollout_id: str, service: ServiceKe
 def still_finishing(db: Database, rollout_id: str) -> list[StillFinishing]:
     """Nodes whose orders are beyond being called back."""
     with db.read() as conn:
-        found = rollout_nodes.under_way(conn, rollout_id)
+        found = rollout_seen.under_way(conn, rollout_id)
     return [StillFinishing(seen.row.node_id, seen.row.name, _finishing(seen)) for seen in found if _beyond(seen)]
 
 

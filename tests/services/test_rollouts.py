@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 
 from app.config import Settings
-from app.core.errors import NotPossible
+from app.core.errors import Invalid, NotPossible
 from app.core.group_policy import Amount, OnFailure
 from app.core.rollouts import RolloutNodeState, RolloutState
 from app.services import rollouts as service
+from app.services.freezes import freeze
 from app.services.rollout_preview import preview
 from app.services.rollout_spec import RolloutSpec
 from app.services.rollout_start import start
+from app.store import schema
 from app.store.database import Database
 from tests.server_kit import OPERATOR
 from tests.services.rollout_world import QUICK, Mood, World
@@ -168,3 +170,74 @@ def test_terminal_is_terminal_and_late_reports_change_nothing(database: Database
     for move in (service.pause, service.resume, service.abort, service.roll_back):
         with pytest.raises(NotPossible):
             move(database, OPERATOR, rollout_id, "again", world.now)
+
+
+@ON_SQLITE
+def test_a_freeze_disarms_and_break_glass_passes_it(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 2, replace(QUICK, canaries=Amount(count=0)))
+    rollout_id = begin(world)
+    moving = {RolloutNodeState.MOVING}
+    world.run_until(lambda: moving <= set(world.states(rollout_id).values()))
+    freeze(database, OPERATOR, group_id=world.group_id, reason="fair", now=world.now)
+    world.conduct()  # the leases were granted and not used: they are called back
+    for _ in range(4):
+        world.tick()
+    assert {node.boots for node in world.nodes.values()} == {1}
+    assert {node.passive.version for node in world.nodes.values()} == {"2.0"}
+    with pytest.raises(Invalid):
+        service.set_break_glass(database, OPERATOR, rollout_id, True, "", world.now)
+    service.set_break_glass(database, OPERATOR, rollout_id, True, "security", world.now)
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+
+
+@ON_SQLITE
+def test_shares_of_failures_and_what_says_nothing_about_the_version(database: Database, settings: Settings) -> None:
+    """Two of six may fail; who refuses or goes back unreached leaves the rollout and fails nothing."""
+    policy = replace(QUICK, canaries=Amount(count=0), failure_limit=Amount(share=0.34), max_unavailable=Amount(count=6))
+    world = World(database, settings, 6, policy)
+    moods = (Mood.FALLS_BACK, Mood.REFUSES, Mood.UNREACHABLE)
+    for node, mood in zip(world.nodes.values(), moods, strict=False):
+        node.mood = mood
+    rollout_id = begin(world)
+    ended = world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    states = world.states(rollout_id)
+    assert [states[name] for name in ("n0", "n1", "n2")] == [FAILED, LEFT, LEFT]
+    assert ended.state_text.startswith("Ended: 3 done, 1 failed, 2 left")
+    with database.read() as conn:
+        failed = [row.node_id for row in conn.execute(schema.failed_versions.select())]
+    assert failed == [world.nodes["n0"].id]
+
+
+@ON_SQLITE
+def test_a_canary_that_proves_nothing_is_replaced_and_the_gate_stays_shut(
+    database: Database, settings: Settings
+) -> None:
+    world = World(database, settings, 3)
+    rollout_id = begin(world)
+    first = next(name for name, row in world.rows(rollout_id).items() if row.canary)
+    world.nodes[first].mood = Mood.UNREACHABLE
+    world.run_until(lambda: world.states(rollout_id)[first] is LEFT)
+    (second,) = (name for name, row in world.rows(rollout_id).items() if row.canary)
+    assert second != first and world.rollout(rollout_id).canaries_soaked_at is None
+    world.run_until(lambda: world.nodes[second].boots == 2)
+    third = next(name for name in world.nodes if name not in (first, second))
+    assert world.nodes[third].boots == 1
+    ended = world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    row = world.rows(rollout_id)[third]
+    assert ended.canaries_soaked_at is not None and row.moving_at is not None
+    assert row.moving_at >= ended.canaries_soaked_at
+
+
+@ON_SQLITE
+def test_going_on_after_a_halt_forgives_and_takes_another_canary(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 3)
+    rollout_id = begin(world)
+    first = next(name for name, row in world.rows(rollout_id).items() if row.canary)
+    world.nodes[first].mood = Mood.FALLS_BACK
+    world.run(rollout_id, until=RolloutState.HALTED)
+    with pytest.raises(Invalid):
+        service.resume(database, OPERATOR, rollout_id, "", world.now)
+    service.resume(database, OPERATOR, rollout_id, "its disk was broken", world.now)
+    assert [row.canary for name, row in world.rows(rollout_id).items() if name == first] == [False]
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    assert sorted(world.versions().values()) == ["1.0", "2.0", "2.0"]
