@@ -61,6 +61,11 @@ class Running:
         wait_until(lambda: file.exists() and file.read_text() != "", "the agent's number is written")
         return int(file.read_text())
 
+    def agent_pid(self) -> int:
+        """Written by the machine once the agent runs: perhaps later than the agent's own first words."""
+        wait_until(lambda: self.files.agent_pid.exists() and self.files.agent_pid.read_text(), "the agent has a number")
+        return int(self.files.agent_pid.read_text())
+
     def do(self, step: Callable[[FilesDriver], object]) -> None:
         asyncio.run(step(FilesDriver(self.root, on_reboot=lambda: None)))  # type: ignore[arg-type]
 
