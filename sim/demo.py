@@ -51,6 +51,16 @@ echo "GET http://127.0.0.1/healthz: 200"
 _POLICY = ("soak_s=20", "confirm_s=15", "offline_grace_s=10", "reconnect_allowance_s=10")
 """Minutes in production; seconds here, so that one can watch."""
 
+GROUP = "demo"
+_GROUP_POLICY = (
+    "canaries=1",
+    "canary_soak_s=10s",
+    "max_unavailable=3",
+    "domain_label=zone",
+    "max_per_domain=2",
+    "stage_jitter_s=5s",
+)
+
 
 class DemoFleet:
     """Control plane, images and nodes in one folder; `start` and `stop` in order."""
@@ -72,6 +82,8 @@ class DemoFleet:
         self.plane.start()
         self.plane.run("policy", "set", *_POLICY, "--reason", "a demo shows in seconds what takes minutes")
         first = self._images()
+        words = ("--selector", "*", "--channel", "stable", "--reason", "every node of the demo")
+        self.plane.run("group", "add", GROUP, *_GROUP_POLICY, *words)
         self._start_engines()
         command = self.plane.join_command("--uses", str(len(self.nodes)), "--channel", "stable", "--admit")
         with ThreadPoolExecutor(4) as pool:
@@ -148,6 +160,7 @@ def run_demo(nodes: int) -> None:
             fleet.start()
             say(f"{nodes} nodes have joined. Sign in once, within 15 minutes:\n\n    {fleet.plane.login_link()}\n")
             say("Update a node to 1.1.0 (good), 1.2.0 (its check fails: watch it fall back) or 1.3.0 (does not boot).")
+            say(f"Or roll 1.1.0 out: Rollouts, Compose, group {GROUP}. With 1.2.0 the canary stops it.\n")
             where = " ".join(f"{name}={fleet.plane.environ[name]}" for name in ("TWINROOT_DATA_DIR", "TWINROOT_HTTP"))
             say(f"Signed out? This prints another link:\n\n    {where} .venv/bin/twinroot login-link\n")
             say("Ctrl-C stops all of it.")
