@@ -21,7 +21,7 @@ from tests.agent.drivers.rauc_machine import wait_until
 
 AGENT = f"""
 trap 'echo orderly >> "$0/lives"; exit 0' TERM
-cat "$0/run/boot.json" >> "$0/lives"; echo >> "$0/lives"
+life=$(cat "$0/run/boot.json"); echo "$life" >> "$0/lives"
 while :; do
     if [ -e "$0/reboot-now" ]; then rm "$0/reboot-now"; echo x > "$0/run/reboot"; exit {REBOOT_EXIT}; fi
     if [ -e "$0/exit-now" ]; then rm "$0/exit-now"; exit {REBOOT_EXIT}; fi
@@ -60,11 +60,6 @@ class Running:
         file = self.files.agent_pid
         wait_until(lambda: file.exists() and file.read_text() != "", "the agent's number is written")
         return int(file.read_text())
-
-    def agent_pid(self) -> int:
-        """Written by the machine once the agent runs: perhaps later than the agent's own first words."""
-        wait_until(lambda: self.files.agent_pid.exists() and self.files.agent_pid.read_text(), "the agent has a number")
-        return int(self.files.agent_pid.read_text())
 
     def do(self, step: Callable[[FilesDriver], object]) -> None:
         asyncio.run(step(FilesDriver(self.root, on_reboot=lambda: None)))  # type: ignore[arg-type]
