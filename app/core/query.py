@@ -18,6 +18,7 @@ from app.core.errors import Invalid
 from app.core.fleet import NodeState
 from app.core.labels import is_label_key
 from app.core.nodes import Admission, Connection
+from app.core.rollout_progress import Progress
 from wire.messages import HealthState, Phase
 
 MOST_CHARS = 1_000
@@ -42,6 +43,7 @@ class Field(StrEnum):
     LABEL = "label"
     SERVICE = "service"
     GROUP = "group"
+    ROLLOUT = "rollout"
     CONNECTION = "connection"
     ADMISSION = "admission"
     PHASE = "phase"
@@ -133,6 +135,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class InRollout:
+    """In the rollout of this number, anywhere or where it has come to."""
+
+    number: int
+    progress: Progress | None
+
+
+@dataclass(frozen=True, slots=True)
 class AnyOf:
     terms: tuple[Term, ...]
 
@@ -142,7 +152,7 @@ class Not:
     term: Term
 
 
-Term = Text | Is | Flag | Label | Version | Seen | AnyOf | Not
+Term = Text | Is | Flag | Label | Version | Seen | InRollout | AnyOf | Not
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +277,8 @@ def _value(field: Field, value: str, word: str) -> Term:
         return _label(value, word)
     if field is Field.SEEN:
         return _seen(value, word)
+    if field is Field.ROLLOUT:
+        return _rollout(value, word)
     if field in _FLAGS:
         return _flag(field, value, word)
     if field is Field.VERSION and (found := re.match(r"[<>]=?|=", value)):
@@ -303,6 +315,13 @@ def _seen(value: str, word: str) -> Seen:
         raise BadQuery(word, f"“{value}” is no time. {_HINTS[Field.SEEN]}")
     compare, number, unit = found.groups()
     return Seen(Compare(compare or Compare.LESS), float(number) * _UNITS_S[unit.lower()])
+
+
+def _rollout(value: str, word: str) -> InRollout:
+    number, slash, progress = _unquoted(value).partition("/")
+    if not re.fullmatch(r"[0-9]{1,9}", number, re.A) or (slash and progress.lower() not in tuple(Progress)):
+        raise BadQuery(word, f"“{value}” is no rollout. {_HINTS[Field.ROLLOUT]}")
+    return InRollout(int(number), Progress(progress.lower()) if slash else None)
 
 
 def _flag(field: Field, value: str, word: str) -> Flag:
@@ -347,6 +366,7 @@ _HINTS = (
     {field: f"It is one of {', '.join(values)}." for field, values in _VALUES.items()}
     | {
         Field.LABEL: "For example label:zone=eu-west-1a, or label:canary.",
+        Field.ROLLOUT: f"For example rollout:12, or rollout:12/done: {', '.join(Progress)}.",
         Field.SEEN: "For example seen:>1h, seen:<30s, seen:>2d.",
         Field.VERSION: "For example version:4152.2.0, version:<4012, version:4152.*.",
     }

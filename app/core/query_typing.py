@@ -19,6 +19,7 @@ FIELD_WORDS = {
     Field.LABEL: "key, or key=value",
     Field.SERVICE: "runs a container of it",
     Field.GROUP: "that selects the node",
+    Field.ROLLOUT: "its number; also 12/done",
     Field.PHASE: "what an operation does now",
     Field.CHANNEL: "that leads the node",
     Field.SLOT: "booted",

@@ -30,6 +30,7 @@ from app.core.query import (
     Compare,
     Field,
     Flag,
+    InRollout,
     Is,
     Label,
     Not,
@@ -41,8 +42,10 @@ from app.core.query import (
     Version,
     ascii_lower,
 )
+from app.core.rollout_progress import Progress
 from app.core.versions import version_key
-from app.store.schema import channels, containers, failed_versions, gateways, groups, nodes
+from app.store.rollout_cells import PROGRESS
+from app.store.schema import channels, containers, failed_versions, gateways, groups, nodes, rollout_nodes, rollouts
 
 Condition = ColumnElement[bool]
 
@@ -185,6 +188,8 @@ def _sql(term: Term, known: Known) -> Condition:
             return distance
         case Flag(field, wanted):
             return _flag(field) if wanted else not_(_flag(field))
+        case InRollout(number, progress):
+            return _in_rollout(number, progress)
         case Is(Field.VERSION, pattern):
             return _version_in(each for each in known.versions if pattern.matches(each))
         case Is(Field.CHANNEL, pattern):
@@ -205,6 +210,15 @@ def _flag(field: Field) -> Condition:
         failed = failed_versions.c.node_id == nodes.c.id, failed_versions.c.cleared_at.is_(None)
         return exists().where(*failed)
     return nodes.c.on_trial.is_(True) if field is Field.TRIAL else nodes.c.conflict.is_not(None)
+
+
+def _in_rollout(number: int, progress: Progress | None) -> Condition:
+    found = exists().where(
+        rollout_nodes.c.node_id == nodes.c.id,
+        rollouts.c.id == rollout_nodes.c.rollout_id,
+        rollouts.c.number == number,
+    )
+    return found if progress is None else found.where(PROGRESS.in_([progress.value]))
 
 
 def _version_in(versions: Iterable[str]) -> Condition:

@@ -83,13 +83,21 @@ class InRollout:
     progress: Progress
     state: str
     wave: int
+    hold: str
+    """Why it waits; empty where nothing holds it."""
 
 
 def of_node(conn: Connection, node_id: str, states: Collection[str]) -> InRollout | None:
     """Of those in one of the states, the newest; None where it is in none."""
     row = conn.execute(
         select(
-            rollouts.c.number, rollouts.c.version, rollouts.c.group_name, rollouts.c.state, _c.wave, PROGRESS.label("p")
+            rollouts.c.number,
+            rollouts.c.version,
+            rollouts.c.group_name,
+            rollouts.c.state,
+            _c.wave,
+            PROGRESS.label("progress"),
+            _c.hold["text"].as_string().label("hold"),
         )
         .join_from(rollout_nodes, rollouts, rollouts.c.id == _c.rollout_id)
         .where(_c.node_id == node_id, rollouts.c.state.in_(list(states)))
@@ -99,7 +107,12 @@ def of_node(conn: Connection, node_id: str, states: Collection[str]) -> InRollou
     if row is None:
         return None
     return InRollout(
-        row.number, f"{row.group_name or 'chosen nodes'} → {row.version}", Progress(row.p), row.state, row.wave
+        number=row.number,
+        name=f"{row.group_name or 'chosen nodes'} → {row.version}",
+        progress=Progress(row.progress),
+        state=row.state,
+        wave=row.wave,
+        hold=row.hold or "",
     )
 
 

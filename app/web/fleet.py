@@ -22,12 +22,14 @@ from app.store.node_list import Cell
 from app.store.node_query import ZONE
 from app.web.context import console, now, read
 from app.web.live import live_page
+from app.web.rollouts import under_way
 
 blueprint = Blueprint("fleet", __name__)
 
 DEFAULT_GROUP = ZONE
 _CHART_S = 30 * 24 * 3600.0
 _EVENTS = 8
+_ROLLOUTS = 6
 _PACE_S = 1.0
 """The heat map of a large fleet is the dearest fragment there is."""
 _MOMENT_S = 60.0
@@ -75,6 +77,7 @@ def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, 
         "running": running[:12],
         "running_total": len(running),
         "node_names": node_list.names(conn, {operation.node_id for operation in running[:12]}),
+        "rollouts": under_way(conn, _ROLLOUTS),
         "needs": attention.needs(conn, now()),
         "latest": events.recent(conn, limit=_EVENTS),
     }

@@ -13,16 +13,18 @@ from app.core.errors import NotFound
 from app.core.fleet import SlotDrawing, draw_slots, state_of
 from app.core.nodes import Node
 from app.core.operations import Action, refusal
+from app.core.rollouts import TERMINAL, RolloutState
 from app.core.slots import way_back_of
 from app.core.waiting import chain
 from app.services.endings import name_of
-from app.store import channels, events, images, nodes
+from app.store import channels, events, images, nodes, rollout_counts
 from app.web.context import now, read
 from app.web.live import live_page
 
 blueprint = Blueprint("node_page", __name__)
 
 _EVENTS = 30
+_UNDER_WAY = tuple(state.value for state in RolloutState if state not in TERMINAL and state is not RolloutState.DRAFT)
 _NO_GATEWAY_S = 30.0
 """A gateway that has not written its heartbeat for this long is down: what it said last may be old."""
 
@@ -48,6 +50,7 @@ def _gather(conn: Connection, node_id: str, before: int | None) -> Mapping[str, 
         "newer_image": _pointed_elsewhere(conn, node),
         "way_back": way_back_of(node),
         "containers": nodes.containers(conn, node_id),
+        "rollout": rollout_counts.of_node(conn, node_id, _UNDER_WAY),
         "events": history[:_EVENTS],
         "older": history[_EVENTS - 1].id if len(history) > _EVENTS else None,
         "first_events": before is None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import Connection
 
-from app.core.query import MOST_CHARS, Compare, Field, Flag, Is, Pattern, Query, Seen, Term, Version
+from app.core.query import MOST_CHARS, Compare, Field, Flag, InRollout, Is, Pattern, Query, Seen, Term, Version
 from app.core.query_typing import Suggestion, Typed, at_cursor, fields_for, taken, value_for
-from app.store import groups, node_list, node_values
+from app.core.rollout_progress import Progress
+from app.store import groups, node_list, node_values, rollouts
 from app.store.node_query import Condition, condition, known_for
 from app.web.context import now, read
 from app.web.nodes import facets_of
@@ -56,8 +57,22 @@ def _suggestions(conn: Connection, typed: Typed) -> list[Suggestion]:
     if field is Field.GROUP:
         names = [name for name in groups.names(conn) if name.startswith(typed.text)][:_SHOWN]
         return _each(conn, typed, {name: Is(Field.GROUP, Pattern((name,))) for name in names})
+    if field is Field.ROLLOUT:
+        return _rollouts(conn, typed)
     found = node_values.values(conn, _where(conn, typed.others, field), field, typed.text, _SHOWN)
     return [value_for(typed, value, number) for value, number in found]
+
+
+def _rollouts(conn: Connection, typed: Typed) -> list[Suggestion]:
+    """The newest numbers; behind one, how far nodes have come in it."""
+    number, slash, _ = typed.text.partition("/")
+    if slash:
+        known = number.isdecimal() and len(number) < 10
+        return _each(
+            conn, typed, {f"{number}/{each}": InRollout(int(number), each) for each in Progress} if known else {}
+        )
+    numbers = [rollout.number for rollout in rollouts.newest(conn, limit=_SHOWN)]
+    return _each(conn, typed, {str(number): InRollout(number, None) for number in numbers})
 
 
 def _facets(conn: Connection, typed: Typed) -> list[Suggestion]:

@@ -21,7 +21,7 @@ from app.web.rollout_holds import WORDS
 from app.web.rollout_plan_view import PlannedNode, PlanView, plan_view
 from app.web.rollout_show import Asked, asked
 from app.web.rollout_waves import list_address
-from app.web.rollout_words import name, policy_lines, title
+from app.web.rollout_words import name, policy_lines, range_words, title
 
 _MOMENT_S = 60.0
 """A plan that is older may not be what would happen: it is made anew when the page is looked at."""
@@ -42,13 +42,16 @@ def _gather(rollout: Rollout) -> Mapping[str, Any]:
     seen = preview(console().db, rollout.id, now())
     base = f"/rollouts/{rollout.number}/nodes"
     view = plan_view(seen.snapshot, seen.plan, rollout.id, base)
+    found = seen.estimate
     return {
         "rollout": rollout,
         "name": name(rollout),
         "whose": title(rollout)[0],
         "what": title(rollout)[1],
         "plan": view,
-        "canaries": len(seen.canaries),
+        "canaries": sum(node.wave == 0 for node in view.nodes),
+        "takes": range_words(found),
+        "never_ends": found.never,
         "left": left_rows(seen.left, base),
         "left_total": len(seen.left),
         "never": len(seen.impossible_nodes()),

@@ -24,6 +24,7 @@ from app.web.context import now, read
 from app.web.htmx import render
 from app.web.live import live_page
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
+from app.web.rollout_outlook import outlook, planned_worst
 from app.web.rollout_waves import MOST_CELLS, totals, wave_rows
 from app.web.rollout_words import event_kind, failure_words, finishes, name, policy_lines, rate_words, stays, title
 
@@ -86,6 +87,8 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "failures": rollout_counts.failures(conn, rollout.id, _FAILURES),
         "limit": _limit(conn, rollout),
         "rate": _rate(conn, rollout),
+        "outlook": partial(outlook, rollout),
+        "worst": planned_worst(rollout),
         "events": store.events(conn, rollout.id, limit=_EVENTS),
         "policy": policy_lines(rollout.policy),
         "possible": {move.value for move in possible_moves(rollout.state)},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 
+from app.core.estimate import Estimate
 from app.core.group_policy import Amount, GroupPolicy, OnFailure
+from app.core.policy_text import field_texts
 from app.core.rollout_progress import Progress
 from app.core.rollouts import RolloutKind, RolloutState
 from app.store.rollouts import Rollout
@@ -20,7 +23,7 @@ ATTENTION_ORDER = (
 
 
 def title(rollout: Rollout) -> tuple[str, str]:
-    """(whose nodes, what happens to them); the second is a version where `is_version` says so."""
+    """(whose nodes, what happens to them)."""
     whose = rollout.group_name or "Chosen nodes"
     match rollout.kind:
         case RolloutKind.UPDATE:
@@ -56,6 +59,7 @@ def policy_lines(policy: GroupPolicy) -> list[tuple[str, str]]:
         limited = policy.one_domain_after_another or policy.max_per_domain
         lines.append((f"Per {policy.domain_label}", each if limited else "no limit"))
     lines.append(("Stops", failure_words(policy)))
+    lines.append(("Windows", field_texts(policy)["windows"] or "always open"))
     return lines
 
 
@@ -67,8 +71,25 @@ def failure_words(policy: GroupPolicy) -> str:
     return f"{then} when a canary fails, or more than {amount(limit)}{' of those attempted' if least else ''}{least}"
 
 
-def counted(number: int, noun: str = "node") -> str:
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+def span(seconds: float) -> str:
+    """With two units where the larger alone says too little: `1 h 10 min`, `3 d 4 h`, `12 min`."""
+    minutes = max(1, round(seconds / 60))
+    days, hours, rest = minutes // 1440, minutes % 1440 // 60, minutes % 60
+    parts = [(days, "d"), (hours, "h"), (0 if days else rest, "min")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
+def range_words(estimate: Estimate) -> str:
+    """From now to the end: `1 h – 2 h 30 min`; empty where nothing moves."""
+    if not estimate.high_s:
+        return ""
+    if math.isinf(estimate.low_s):
+        return "beyond the windows of the next months"
+    low = span(estimate.low_s)
+    if math.isinf(estimate.high_s):
+        return f"at least {low}"
+    high = span(estimate.high_s)
+    return low if low == high else f"{low} – {high}"
 
 
 _STAY = (Progress.WAITING, Progress.HELD, Progress.STAGING, Progress.STAGED)
@@ -96,12 +117,6 @@ def rate_words(done: int, seconds: float) -> str:
         return ""
     a_minute = done * 60 / seconds
     return f"{a_minute:.3g} a minute" if a_minute >= 1 else f"{a_minute * 60:.3g} an hour"
-
-
-def names_in_line(names: Sequence[str], total: int, most: int = 8) -> str:
-    """`a, b and 3 more`."""
-    shown = ", ".join(names[:most])
-    return f"{shown} and {total - min(len(names), most):,} more" if total > min(len(names), most) else shown
 
 
 _EVENT_KINDS = {

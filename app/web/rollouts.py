@@ -55,14 +55,12 @@ def index() -> Response:
 
 
 def _gather(conn: Connection, before: int | None) -> Mapping[str, Any]:
-    under_way = store.newest(conn, states=ATTENTION_ORDER, limit=_MOST_OPEN)
-    under_way.sort(key=lambda rollout: (ATTENTION_ORDER.index(rollout.state), -rollout.number))
     drafts = store.newest(conn, states=(RolloutState.DRAFT,), limit=_MOST_OPEN)
     ended = store.newest(conn, states=TERMINAL, before=before, limit=_ENDED_ROWS + 1)
     older = f"/rollouts?before={ended[_ENDED_ROWS - 1].number}" if len(ended) > _ENDED_ROWS else None
     return {
         "sections": [
-            ("Under way", rows(conn, under_way)),
+            ("Under way", under_way(conn, _MOST_OPEN)),
             ("Drafts", rows(conn, drafts)),
             ("Ended", rows(conn, ended[:_ENDED_ROWS])),
         ],
@@ -70,6 +68,13 @@ def _gather(conn: Connection, before: int | None) -> Mapping[str, Any]:
         "newer": "/rollouts" if before is not None else None,
         "name": name,
     }
+
+
+def under_way(conn: Connection, most: int) -> list[Row]:
+    """Rollouts that have been started and have not ended, what needs a person first."""
+    found = store.newest(conn, states=ATTENTION_ORDER, limit=_MOST_OPEN)
+    found.sort(key=lambda rollout: (ATTENTION_ORDER.index(rollout.state), -rollout.number))
+    return rows(conn, found[:most])
 
 
 def rows(conn: Connection, rollouts: list[Rollout]) -> list[Row]:

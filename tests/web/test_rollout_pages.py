@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from app.config import Settings
+from app.core.query import BadQuery, parse
 from app.store import schema
 from app.store.database import Database
 from tests import rollout_kit
@@ -167,3 +168,39 @@ def test_what_is_live_names_its_topics(browser: Browser, settings: Settings, dat
     with database.write() as change:
         id = rollout_kit.add_rollout(change.conn)
     assert f'data-topics="rollout:{id} operations"' in browser.get(f"/rollouts/{id}").text
+
+
+def test_the_filter_of_nodes_knows_rollouts(console: Console) -> None:
+    browser, numbers = console
+    number = numbers["running"]
+    base = f"/rollouts/{number}/nodes"
+    for asked, same in (("", base), ("/done", f"{base}?state=done"), ("/staged", f"{base}?state=staged")):
+        page = browser.get(f"/nodes?q=rollout%3A{number}{asked}").text
+        found = re.search(r"data-announce>([\d,]+) node", page)
+        assert found
+        assert int(found[1]) == total(browser, same), asked
+    terms = [each["term"] for each in browser.get("/nodes/suggest?q=rollout:&cursor=8").json]
+    assert f"rollout:{number}" in terms
+    assert "rollout:7/soaking" in [each["term"] for each in browser.get("/nodes/suggest?q=rollout:7/s&cursor=11").json]
+
+
+@pytest.mark.parametrize("wrong", ["rollout:web", "rollout:7/nowhere", "rollout:7/", "rollout:9999999999"])
+def test_a_rollout_that_cannot_be_meant_is_said(wrong: str) -> None:
+    with pytest.raises(BadQuery, match=r"is no rollout. For example rollout:12"):
+        parse(wrong)
+
+
+def test_the_fleet_shows_what_is_under_way(console: Console) -> None:
+    browser, numbers = console
+    page = browser.get("/").text
+    shown = [int(number) for number in re.findall(r'class="strong" href="/rollouts/(\d+)"', page)]
+    assert shown == [numbers[state] for state in ("halted", "rolling-back", "running", "paused")]
+
+
+def test_a_node_names_the_rollout_that_it_is_in(console: Console, database: Database) -> None:
+    browser, numbers = console
+    with database.read() as conn:
+        query = schema.nodes.select().where(schema.nodes.c.admission == "admitted")
+        id = conn.execute(query.order_by(schema.nodes.c.id)).first().id
+    newest = max(numbers[state] for state in ("running", "rolling-back", "paused", "halted"))
+    assert f'href="/rollouts/{newest}"' in browser.get(f"/nodes/{id}").text
