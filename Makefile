@@ -7,7 +7,7 @@ demo:
 
 test:
 	@scripts/setup test
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/pytest -n 2 $(ARGS)
 
 lint:
 	@scripts/setup run
