@@ -59,10 +59,15 @@ def advance_clocks(db: Database, now: float) -> int:
 def _counted_s(
     operation: Operation, seen: Mapping[str, GatewaySeen], gateway_id: str | None, now: float, policy: Policy
 ) -> float:
-    asked_at = operation.lease_nonce_at
-    if operation.phase not in ARMED and asked_at is not None and now - asked_at <= _ASKS_S:
+    if waits_for_us(operation, now):
         return 0.0
     return step_s(operation.clock_at, now) if could_hear(seen, gateway_id, now, policy) else 0.0
+
+
+def waits_for_us(operation: Operation, now: float) -> bool:
+    """The node asked for its lease and was not given it: its deadline stands meanwhile."""
+    asked_at = operation.lease_nonce_at
+    return operation.phase not in ARMED and asked_at is not None and now - asked_at <= _ASKS_S
 
 
 def end_overdue(db: Database, now: float) -> int:
