@@ -93,7 +93,7 @@ def _gather(conn: Connection) -> Mapping[str, Any]:
         "size": groups.members(conn, chosen.group.selector) if chosen.group else len(chosen.ids),
         "groups": [(group, groups.members(conn, group.selector)) for group in groups.all_groups(conn)],
         "targets": _targets(conn),
-        "target": request.values.get("target", "") or _usual_target(chosen),
+        "target": request.values.get("target", "") or _linked_target(conn) or _usual_target(chosen),
         "kind": request.values.get("kind", RolloutKind.UPDATE.value),
         "usual": field_texts(policy),
         "policy": policy_lines(policy),
@@ -160,6 +160,14 @@ def _targets(conn: Connection) -> dict[str, list[Target]]:
     }
 
 
+def _linked_target(conn: Connection) -> str:
+    """Where to, as links of other pages name it: an image stands for all of its version."""
+    if (image := images.get(conn, request.args.get("image", ""))) is not None:
+        return f"version:{image.version}"
+    named = ((kind, request.args.get(kind, "")) for kind in ("version", "channel"))
+    return next((f"{kind}:{what}" for kind, what in named if what), "")
+
+
 def _usual_target(chosen: Nodes) -> str:
     return f"channel:{chosen.group.channel_id}" if chosen.group and chosen.group.channel_id else ""
 
@@ -171,7 +179,7 @@ def _spec(conn: Connection) -> RolloutSpec:
         raise Invalid("q", "Choose a group, or say which nodes. Nothing was drafted.")
     kind = RolloutKind.REBOOT if request.form.get("kind") == RolloutKind.REBOOT else RolloutKind.UPDATE
     where, _, what = request.form.get("target", "").partition(":")
-    if kind is RolloutKind.UPDATE and (where not in ("channel", "version", "image") or not what):
+    if kind is RolloutKind.UPDATE and (where not in ("channel", "version") or not what):
         raise Invalid("target", "Choose where to: a channel or a version. Nothing was drafted.")
     update = kind is RolloutKind.UPDATE
     return RolloutSpec(
@@ -180,7 +188,6 @@ def _spec(conn: Connection) -> RolloutSpec:
         node_ids=chosen.ids,
         channel_id=what if update and where == "channel" else None,
         version=what if update and where == "version" else "",
-        image_ids=(what,) if update and where == "image" else (),
         policy=_own_policy(_policy_of(conn, chosen)),
         allow_downgrade=request.form.get("allow_downgrade") == _ALLOWED,
         break_glass=request.form.get("break_glass") == _ALLOWED,

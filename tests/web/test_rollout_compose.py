@@ -6,7 +6,7 @@ import pytest
 
 from app.core.group_policy import Amount
 from app.core.rollouts import RolloutKind, RolloutState
-from app.store import rollout_nodes, rollouts
+from app.store import channels, images, rollout_nodes, rollouts
 from app.store.database import Database
 from app.store.rollouts import Rollout
 from tests import rollout_kit
@@ -65,9 +65,17 @@ def test_a_reboot_needs_no_version(composer: Browser, database: Database) -> Non
     assert newest(database).kind is RolloutKind.REBOOT
 
 
-def test_where_to_is_preset_by_the_link_that_led_here(composer: Browser) -> None:
+def test_where_to_is_preset_by_the_link_that_led_here(composer: Browser, database: Database) -> None:
     assert composer.form(f"/rollouts/new?group=web&target={TO_NEW}", "/new").values["target"] == TO_NEW
     assert TO_NEW.replace(":", "%3A") in composer.get(f"/rollouts/new?target={TO_NEW}").text
+    assert composer.form(f"/rollouts/new?group=web&version={NEW}", "/new").values["target"] == TO_NEW
+    with database.read() as conn:
+        [image] = images.of_version(conn, NEW)
+        [stable] = [channel for channel in channels.all_channels(conn) if channel.name == "stable"]
+    assert composer.form(f"/rollouts/new?group=web&image={image.id}", "/new").values["target"] == TO_NEW
+    assert (
+        composer.form(f"/rollouts/new?group=web&channel={stable.id}", "/new").values["target"] == f"channel:{stable.id}"
+    )
 
 
 @pytest.mark.parametrize(
