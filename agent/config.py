@@ -98,6 +98,8 @@ class File(Section, frozen=True, kw_only=True):
     """Where machine id, hardware and boot are looked for: another folder in containers and tests."""
     runtimes: list[str] = []
     """Sockets of container engines."""
+    no_containers: bool = False
+    """No services run on this machine: it may be updated without anybody's word on what runs here."""
     image_keys: str = "/etc/twinroot-agent/keys.d"
     allow_unencrypted: bool = False
     """Permits ws:// and http:// beyond loopback."""
@@ -118,6 +120,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     run_folder: Path
     root: Path
     runtimes: tuple[Path, ...]
+    no_containers: bool
     image_keys: Path
     allow_unencrypted: bool
     labels: Mapping[str, str]
@@ -159,6 +162,8 @@ def build(file: File) -> Config:
     """Checked values of a file's tables; ConfigError names the key."""
     if file.driver is DriverName.FILES and file.files is None:
         raise ConfigError('files: the driver "files" needs a table [files] with its root')
+    if file.no_containers and file.runtimes:
+        raise ConfigError("no_containers: this node names container engines, so what runs here is read from them")
     state_folder = _absolute("state_folder", file.state_folder)
     return Config(
         driver=file.driver,
@@ -168,6 +173,7 @@ def build(file: File) -> Config:
         run_folder=_run_folder(file.run_folder, state_folder),
         root=_absolute("root", file.root),
         runtimes=tuple(_absolute(f"runtimes[{at}]", socket) for at, socket in enumerate(file.runtimes)),
+        no_containers=file.no_containers,
         image_keys=_absolute("image_keys", file.image_keys),
         allow_unencrypted=file.allow_unencrypted,
         labels=_labels(file.labels),

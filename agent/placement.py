@@ -8,6 +8,8 @@ from agent.phases.model import Serving
 from wire.messages import Container, Placement
 
 NO_RUNTIME = Placement(known=False, reason="no container engine is configured on this node")
+NO_CONTAINERS = Placement(known=True, engine="none")
+"""The owner of the machine says in its configuration that no services run here."""
 
 
 def merged(placements: Mapping[int, Placement], count: int) -> Placement:

@@ -15,7 +15,7 @@ from agent.drivers.base import Driver, DriverError
 from agent.inhibit import Inhibitors
 from agent.phases.inputs import Checked, Inhibited, Input, Placed, SlotsSeen, Ticked
 from agent.phases.model import State, Step
-from agent.placement import NO_RUNTIME, merged, serving
+from agent.placement import NO_CONTAINERS, NO_RUNTIME, merged, serving
 from agent.runtimes.base import Runtime
 from wire.messages import Health, HealthState, Hold, Placement
 
@@ -41,6 +41,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: Sequence[Runtime]
     inhibitors: Inhibitors
     boot_s: Callable[[], float]
+    no_containers: bool = False
+    """Nothing runs here that anybody would miss: without an engine the placement is known, and empty."""
     check_interval_s: float = 15.0
     trial_check_interval_s: float = 2.0
     slots_interval_s: float = SLOTS_S
@@ -95,14 +97,18 @@ class Senses:
         return [self._driver_hold] if self._driver_hold is not None else []
 
     @property
-    def knows_placement(self) -> bool:
-        """Whether there is an engine at all."""
+    def has_engine(self) -> bool:
         return bool(self._sources.runtimes)
+
+    @property
+    def knows_placement(self) -> bool:
+        """Whether it can be known at all what runs here."""
+        return self.has_engine or self._sources.no_containers
 
     def placement(self) -> Placement:
         """Of all engines together."""
-        if not self.knows_placement:
-            return NO_RUNTIME
+        if not self.has_engine:
+            return NO_CONTAINERS if self._sources.no_containers else NO_RUNTIME
         return merged(self._placements, len(self._sources.runtimes))
 
     def hurry(self) -> None:
@@ -154,12 +160,13 @@ class Senses:
     async def _check(self) -> None:
         await self._wait_for_engines()
         while True:
-            self.health = await self._sources.check(self.placement() if self.knows_placement else None)
+            self.health = await self._sources.check(self.placement() if self.has_engine else None)
             self._tell(Checked(health=self.health))
             await self._pause_checks()
 
     async def _wait_for_engines(self) -> None:
-        if not self.knows_placement:
+        if not self.has_engine:
+            self._tell(Placed(serving=serving(self.placement())))
             return
         try:
             async with asyncio.timeout(self._sources.first_reading_s):

@@ -136,6 +136,7 @@ def _sources(config: Config, driver: Driver) -> Sources:
         driver=driver,
         check=partial(run_checks, config.checks),
         runtimes=[DockerRuntime(path) for path in config.runtimes],
+        no_containers=config.no_containers,
         inhibitors=inhibitors(config),
         boot_s=facts.boottime_now,
         check_interval_s=config.check_interval_s,

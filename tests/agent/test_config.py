@@ -28,6 +28,12 @@ def test_the_least_file_has_the_defaults_of_an_installed_node(tmp_path: Path) ->
     assert not config.allow_unencrypted and config.check_interval_s == 15 and config.limits.stage_s == 3600
 
 
+def test_a_node_without_containers_says_so_and_names_no_engine(tmp_path: Path) -> None:
+    assert load(written(tmp_path, LEAST + "no_containers = true\n")).no_containers
+    with pytest.raises(ConfigError, match="no_containers: this node names container engines"):
+        load(written(tmp_path, LEAST + 'no_containers = true\nruntimes = ["/run/docker.sock"]\n'))
+
+
 def test_everything_can_be_said(tmp_path: Path) -> None:
     text = """
 driver = "files"

@@ -40,7 +40,7 @@ driver = "files"
 root = "{root}"
 state_folder = "{root}/agent"
 image_keys = "{keys}"
-runtimes = {runtimes}
+{placement}
 
 [files]
 root = "{root}"
@@ -134,7 +134,8 @@ class Fleet:
 
     def powered_off_node(self, *, runtimes: str = "[]", witnesses: str = "", check: str = WEB_CHECK) -> LocalNode:
         """A machine with 1.0.0 that has not joined."""
-        more = {"keys": self.keys, "runtimes": runtimes, "witnesses": witnesses or self.witnesses}
+        placement = "no_containers = true" if runtimes == "[]" else f"runtimes = {runtimes}"
+        more = {"keys": self.keys, "placement": placement, "witnesses": witnesses or self.witnesses}
         node = LocalNode(self.folder, self.new_name(), AGENT, **more)
         node.create(self.image_files["1.0.0"])
         script = node.root / "check.d" / "required.d" / "10-web"

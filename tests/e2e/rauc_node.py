@@ -18,6 +18,7 @@ driver = "rauc"
 root = "{machine}"
 state_folder = "{folder}/agent"
 image_keys = "{keys}"
+no_containers = true
 
 [rauc]
 bus_address = "{bus}"
