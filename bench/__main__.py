@@ -24,6 +24,8 @@ FIGURES = {
     "change-to-page-p99-ms": "change_to_page",
     "nodes-page-growth": "nodes_page_growth",
     "live-pages-cpu": "live_pages_cpu",
+    "tick-unchanged-ms": "tick",
+    "tick-1pct-ms": "tick",
     "plan-100k-s": "plan_100k",
     "plan-100k-mib": "plan_100k",
     "plan-waves-ratio": "plan_waves",

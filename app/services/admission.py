@@ -142,10 +142,7 @@ class Admission:
         admissions = admit(known.standing)
         granted = self._grant(db, known, admissions, now)
         self._answer(db, known, admissions, now)
-        self._edge_at = min(
-            (answerable_until(asking) for asking in known.view.asking.values() if not asking.answered),
-            default=now + FULL_S,
-        )
+        self._edge_at = min((answerable_until(asking) for asking in known.view.ready.values()), default=now + FULL_S)
         return granted
 
     # --- the view -------------------------------------------------------------------------------------------
@@ -164,7 +161,6 @@ class Admission:
         setting = view.setting
         setting = read_setting(conn, now) if rules else replace(setting, now=now, gateways=gateways.all_seen(conn))
         changed = {topic.partition(":")[2] for topic in topics if topic.startswith(_OF_NODES)}
-        changed |= {asking.node_id for asking in view.asking.values() if not asking.can_be_answered(now)}
         services = len(view.services)
         losses = current(conn, now, setting.groups)
         different = view.refresh(conn, setting, changed, losses, _shut(setting, self._gates), rollouts_too=rules)

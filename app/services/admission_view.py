@@ -188,6 +188,8 @@ class FleetView:
         self.nodes: list[NodeView] = []
         self.asking: dict[str, Asking] = {}
         """By operation: requests for a lease that have not been granted."""
+        self.ready: dict[str, Asking] = {}
+        """By operation: those of `asking` that may be granted now."""
         self._node_place: dict[str, int] = {}
         self._reader = NodeReader(self.setting)
         self._rollout_place: dict[str, int] = {}
@@ -257,6 +259,7 @@ class FleetView:
             self._read_rollouts(conn)
         if ids:
             self._read_candidates(conn, ids)
+        self._expire()
         return different
 
     # --- nodes and services ---------------------------------------------------------------------------------
@@ -314,15 +317,27 @@ class FleetView:
     def _read_candidates(self, conn: Connection, ids: Sequence[str] | None) -> None:
         ordered, waiting = store.ordered(conn, ids), store.waiting(conn, ids)
         if ids is None:
-            self._candidates, self.asking = {}, {}
+            self._candidates, self.asking, self.ready = {}, {}, {}
         for node_id in ids or ():
             for candidate in self._candidates.pop(node_id, ()):
                 self.asking.pop(candidate.operation_id, None)
+                self.ready.pop(candidate.operation_id, None)
         images = store.image_rows(conn, [row.image_id for row in ordered if row.image_id and not row.rollout_id])
         for row in ordered:
             self._add_candidate(row.node_id, self._ordered(row, images))
         for row in waiting:
             self._add_candidate(row.node_id, self._waiting(row))
+
+    def _expire(self) -> None:
+        """Requests that their nodes have given up meanwhile are none."""
+        for operation_id, asking in list(self.ready.items()):
+            here = self._candidates.get(asking.node_id, ())
+            mine = next((each for each in here if each.operation_id == operation_id), None)
+            if mine is None or not self._is_ready(asking, self._rollouts[mine.rollout]):
+                del self.ready[operation_id]
+                self._candidates[asking.node_id] = tuple(
+                    replace(each, ready=False) if each is mine else each for each in here
+                )
 
     def _add_candidate(self, node_id: str, found: Candidate | None) -> None:
         if found is not None:
@@ -346,11 +361,13 @@ class FleetView:
         asking = None if row.lease_nonce is None or row.served else asking_of(row, self.nodes[node].name)
         if asking is not None:
             self.asking[row.id] = asking
+            if self._is_ready(asking, self._rollouts[rollout]):
+                self.ready[row.id] = asking
         return Candidate(
             node=node,
             rollout=rollout,
             operation_id=row.id,
-            ready=asking is not None and self._ready(asking, self._rollouts[rollout]),
+            ready=row.id in self.ready,
             canary=bool(row.canary),
             since=row.lease_asked_at or row.created_at,
             override_floor=row.override_floor,
@@ -358,7 +375,7 @@ class FleetView:
             said=_said(row, asking),
         )
 
-    def _ready(self, asking: Asking, rollout: RolloutView) -> bool:
+    def _is_ready(self, asking: Asking, rollout: RolloutView) -> bool:
         """Of a rollout's nodes whoever asks now may go. Orders to one node and ways back keep their turn while the
         node waits to ask again, so that a large rollout cannot starve them."""
         if rollout.direct or rollout.reverse or rollout.state is RolloutState.ROLLING_BACK:

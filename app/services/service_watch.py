@@ -73,6 +73,7 @@ class ServiceWatch:
         with db.read() as conn:
             first = not store.any_told(conn)
             found = _look(conn, ids)
+        self._day = -1 if first else self._day  # what is there at the beginning has been seen
         moved = _moved(found)
         different = [node_id for node_id, node in found.items() if node.differs]
         count = 0
@@ -212,9 +213,10 @@ def _tell(change: Change, found: Mapping[str, _Node], moved: Moved, now: float, 
                 changed[(node.id, key)] = known
     store.tell(change.conn, changed, new, sorted(gone))
     keys = sorted({key for node in found.values() for key in (*_changes(node), *_unseen_reboot(node))})
-    healthy = dict.fromkeys(keys, 0) | {total.key: total.healthy for total in store.totals(change.conn, keys)}
-    service_rows.raise_peaks(change.conn, int(now // DAY_S), healthy)
-    _number(rows, healthy)
+    if not silent:
+        healthy = dict.fromkeys(keys, 0) | {total.key: total.healthy for total in store.totals(change.conn, keys)}
+        service_rows.raise_peaks(change.conn, int(now // DAY_S), healthy)
+        _number(rows, healthy)
     store.add(change.conn, rows)
     if rows:
         change.touch("replicas", *{f"service:{row['scope']}/{row['name']}" for row in rows})

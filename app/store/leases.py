@@ -212,6 +212,9 @@ class Renewal:
 
 def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | None = None) -> list[Renewal]:
     """Newest requests (not older than `since`) of nodes that hold a lease on the boot that they got it in; by node."""
+    out = conn.execute(select(leases.c.operation_id).where(leases.c.ended_at.is_(None)).limit(1)).first()
+    if out is None:
+        return []
     query = (
         select(
             leases,
