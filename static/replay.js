@@ -1,50 +1,59 @@
-// Plays a rollout's time line: the slider asks for the moment's fragment, and htmx morphs it in.
+// Plays a rollout's time line: the slider says which moment, and the page's live part is fetched and morphed as always.
 const PACE_MS = 500; // a frame on the screen; fetching one takes far less
 const SETTLE_MS = 60; // while the slider is dragged
 
 const form = document.getElementById("replay-form");
 const slider = document.getElementById("at");
 const play = document.getElementById("play");
+let playing = false;
 let timer = 0;
-let waiting = 0;
 
 const address = () => `${form.getAttribute("action")}?at=${slider.value}`;
 
-async function show() {
-  clearTimeout(waiting);
+function show() {
+  const part = document.getElementById("replay");
   history.replaceState(null, "", address());
-  await window.htmx.ajax("GET", address(), { target: "#replay", swap: "outerMorph" });
-  slider.setAttribute("aria-valuetext", document.querySelector("#replay h2").textContent);
+  part.setAttribute("hx-get", address());
+  part.dataset.etag = ""; // of another moment
+  window.htmx.trigger(part, "live", {}, false);
+}
+
+function later(action, after) {
+  clearTimeout(timer);
+  timer = setTimeout(action, after);
 }
 
 function stop() {
   clearTimeout(timer);
-  timer = 0;
+  playing = false;
   play.textContent = "Play";
 }
 
-async function step() {
+function step() {
   slider.value = Number(slider.value) + Number(form.dataset.frame);
-  await show();
-  if (!timer) return;
-  if (Number(slider.value) >= Number(slider.max)) return stop();
-  timer = setTimeout(step, PACE_MS);
+  show();
 }
 
 function start() {
   if (Number(slider.value) >= Number(slider.max)) slider.value = slider.min;
+  playing = true;
   play.textContent = "Stop";
-  timer = setTimeout(step, 0);
+  step();
 }
 
 form.querySelector("button").hidden = true;
 form.addEventListener("submit", (event) => event.preventDefault());
 play.hidden = false;
-play.addEventListener("click", () => (timer ? stop() : start()));
+play.addEventListener("click", () => (playing ? stop() : start()));
 slider.addEventListener("input", () => {
   stop();
-  clearTimeout(waiting);
-  waiting = setTimeout(show, SETTLE_MS);
+  later(show, SETTLE_MS);
+});
+document.addEventListener("htmx:finally:request", (event) => {
+  if (event.detail.ctx?.sourceElement?.id !== "replay") return;
+  slider.setAttribute("aria-valuetext", document.querySelector("#replay h2").textContent);
+  if (!playing) return;
+  Number(slider.value) >= Number(slider.max) ? stop() : later(step, PACE_MS);
 });
 document.addEventListener("click", (event) => {
   const link = event.target.closest("#replay a[href*='replay?at=']");
