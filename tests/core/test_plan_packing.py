@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.planner import plan
+from app.core.planner import Standing, admit, plan
 from app.core.planning.packing import Grid, Item, least_waves, pack
 from app.core.planning.repair import Repair
 from bench.plan_fleets import RECIPES, planted
@@ -82,3 +82,17 @@ def test_what_others_use_does_not_give_way() -> None:
 def test_a_schedule_that_exists_is_nearly_found(kind: str) -> None:
     fleet = planted(RECIPES[kind], 400, 20, seed=3)
     assert 20 <= len(plan(fleet.snapshot).waves) <= 23
+
+
+@pytest.mark.parametrize("kind", ["tight", "zoned"])
+def test_admission_round_by_round_nearly_follows_a_schedule_that_exists(kind: str) -> None:
+    """Without any forecast, as the ticks of the conductor do it: each round comes back before the next."""
+    fleet = planted(RECIPES[kind], 300, 15, seed=5)
+    view = fleet.snapshot
+    standing, waiting, rounds = Standing.of(view), list(view.candidates), 0
+    while waiting:
+        standing.replace_rest(view.rollouts, tuple(waiting), view.groups, view.services, view.now)
+        admitted = set(admit(standing).admitted)
+        waiting = [one for place, one in enumerate(waiting) if place not in admitted]
+        rounds += 1
+    assert 15 <= rounds <= 18
