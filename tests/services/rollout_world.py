@@ -16,7 +16,7 @@ from app.core.group_policy import Amount, GroupPolicy
 from app.core.policy import Policy
 from app.core.policy_json import policy_to_builtins
 from app.core.rollouts import RolloutNodeState, RolloutState
-from app.services import deadlines, intake, leases, rollout_steps
+from app.services import deadlines, intake, leases, rollout_observe, rollout_steps
 from app.services.admission import Admission
 from app.services.desired import desired_for, lease_answer
 from app.services.intake import Report, Sections
@@ -174,7 +174,15 @@ class World:
     # --- time -----------------------------------------------------------------------------------------------
 
     def tick(self, seconds: float = TICK_S) -> None:
-        """Nodes act, then the conductor does everything twice: what came of the first is seen in the second."""
+        """Nodes act, then the conductor does everything once."""
+        self.act(seconds)
+        if self.mortal is not None:
+            with suppress(Killed):
+                self.conduct(self.mortal())
+        self.conduct()
+        self.most_exposed = max(self.most_exposed, self.exposed())
+
+    def act(self, seconds: float = TICK_S) -> None:
         self.now += seconds
         if self.heard:
             with self.db.write() as change:
@@ -182,21 +190,16 @@ class World:
         for node in self.nodes.values():
             if not node.silent:
                 self._act(node)
-        if self.mortal is not None:
-            with suppress(Killed):
-                self.conduct(self.mortal())
-        self.conduct()
-        self.most_exposed = max(self.most_exposed, self.exposed())
 
     def conduct(self, db: Database | None = None) -> None:
         db = db or self.db
         deadlines.advance_clocks(db, self.now)
         leases.count_time(db, self.now)
         deadlines.end_overdue(db, self.now)
-        for _ in range(2):
-            rollout_steps.run_all(db, self.now)
-            self.admission.note({"*"})
-            self.admission.tick(db, self.now)
+        rollout_steps.run_all(db, self.now)
+        self.admission.note({"*"})
+        self.admission.tick(db, self.now)
+        rollout_observe.observe(db, self.now)
 
     def run(self, rollout_id: str, *, until: RolloutState, ticks: int = 80) -> Rollout:
         for _ in range(ticks):

@@ -140,6 +140,12 @@ def test_version_edges_and_downgrades_hold_until_somebody_acts(world: World) -> 
     with pytest.raises(NotPossible, match=r"1\.5"):
         begin(world)
     images.set_edges(db, OPERATOR, world.images["2.0"], must_pass=[], not_from=[], reason="", now=world.now)
+    running = begin(world)
+    images.set_edges(db, OPERATOR, world.images["2.0"], **edges)
+    for _ in range(3):
+        world.tick()
+    assert [row.hold and row.hold["code"] for row in world.rows(running).values()] == ["version-edge"] * 2
+    service.abort(db, OPERATOR, running, "not now", world.now)
     with db.write() as change:
         kit.add_image(change.conn, "0.5")
     with pytest.raises(NotPossible, match="older"):

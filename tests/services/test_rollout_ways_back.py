@@ -12,13 +12,16 @@ from app.core.errors import NotPossible
 from app.core.group_policy import Amount
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.services import rollouts as service
+from app.services.bad_versions import disarm_copies
 from app.services.channels import promote
 from app.services.rollout_reverse import reverse, reverse_group
 from app.services.withdrawal import nodes_still_on, withdraw
+from app.store import bad_versions as bad_store
 from app.store import channels, schema
+from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Database
 from tests import server_kit as kit
-from tests.server_kit import OPERATOR
+from tests.server_kit import NOW, OPERATOR, digest_of
 from tests.services.rollout_world import QUICK, Mood, World
 from tests.services.test_rollouts import ON_SQLITE, begin
 from wire.messages import Phase
@@ -143,3 +146,28 @@ def test_withdrawing_halts_steps_back_and_makes_staged_copies_unbootable(
     assert all(world.nodes[name].passive.good is True for name in running)  # the way back is sacred
     with pytest.raises(NotPossible, match="withdrawn"):
         service.resume(database, OPERATOR, rollout_id, "please", world.now)
+
+
+def test_only_staged_copies_of_a_bad_version_are_disarmed(database: Database) -> None:
+    """Not the way back of a node that left it, not what is booted, not what is unbootable already."""
+    digest = digest_of("2.0")
+    left = {
+        "version": "3.0",
+        "booted_digest": digest_of("3.0"),
+        "slots": kit.two_slots("3.0", "2.0", passive_good=True),
+    }
+    kept = {"phase": "idle", "way_back": {"slot": "B", "version": "2.0", "digest": digest}}
+    with database.write() as change:
+        conn = change.conn
+        staged = kit.add_node(conn, "staged", slots=kit.two_slots("1.0", "2.0"))
+        busy = kit.add_node(conn, "busy", slots=kit.two_slots("1.0", "2.0"))
+        kit.add_operation(conn, busy, "stage", target_version="3.0")
+        kit.add_node(conn, "left", activity=kept, **left)
+        kit.add_node(conn, "booted", version="2.0")
+        kit.add_node(conn, "dead", slots=kit.two_slots("1.0", "2.0", passive_good=False))
+        bad_store.remember(conn, BadVersion(digest, "2.0", "it eats disks", Cause.FAILED, "conductor", NOW))
+    assert disarm_copies(database, NOW) == 1
+    with database.read() as conn:
+        (told,) = conn.execute(schema.operations.select().where(schema.operations.c.kind == "disarm"))
+    assert (told.node_id, told.target_digest) == (staged, digest)
+    assert disarm_copies(database, NOW + 1) == 0  # told once

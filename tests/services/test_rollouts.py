@@ -10,6 +10,7 @@ from app.config import Settings
 from app.core.errors import Invalid, NotPossible
 from app.core.group_policy import Amount, OnFailure
 from app.core.rollouts import RolloutNodeState, RolloutState
+from app.services import rollout_observe
 from app.services import rollouts as service
 from app.services.freezes import freeze
 from app.services.rollout_preview import preview
@@ -76,6 +77,18 @@ def test_a_failed_canary_shuts_the_gate(database: Database, settings: Settings) 
 
 def _first(world: World, spec: RolloutSpec) -> frozenset[str]:
     return preview(world.db, spec, world.now).canaries
+
+
+@ON_SQLITE
+def test_the_gate_shuts_with_the_same_transaction_that_sees_the_failure(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 3)
+    rollout_id = begin(world)
+    first = next(name for name, row in world.rows(rollout_id).items() if row.canary)
+    world.nodes[first].mood = Mood.FALLS_BACK
+    world.run_until(lambda: world.nodes[first].phase is Phase.CONFIRMING)
+    world.act()  # the node reports, and the conductor gets no further than to write that down
+    rollout_observe.observe(database, world.now)
+    assert world.rollout(rollout_id).state is RolloutState.HALTED
 
 
 @ON_SQLITE
@@ -153,6 +166,7 @@ def test_pause_takes_back_a_lease_that_was_not_used(database: Database, settings
 @ON_SQLITE
 def test_terminal_is_terminal_and_late_reports_change_nothing(database: Database, settings: Settings) -> None:
     world = World(database, settings, 3, replace(QUICK, canaries=Amount(count=0), max_unavailable=Amount(count=1)))
+    world.join("away", connection="offline").silent = True
     rollout_id = begin(world)
     world.run_until(lambda: any(node.phase is Phase.CONFIRMING for node in world.nodes.values()))
     finishing = [one.name for one in service.abort(database, OPERATOR, rollout_id, "no", world.now)]
@@ -230,7 +244,7 @@ def test_a_canary_that_proves_nothing_is_replaced_and_the_gate_stays_shut(
 
 @ON_SQLITE
 def test_going_on_after_a_halt_forgives_and_takes_another_canary(database: Database, settings: Settings) -> None:
-    world = World(database, settings, 3)
+    world = World(database, settings, 3, replace(QUICK, failure_limit=Amount(count=0)))
     rollout_id = begin(world)
     first = next(name for name, row in world.rows(rollout_id).items() if row.canary)
     world.nodes[first].mood = Mood.FALLS_BACK
