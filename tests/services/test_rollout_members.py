@@ -145,6 +145,7 @@ def test_version_edges_and_downgrades_hold_until_somebody_acts(world: World) -> 
     for _ in range(3):
         world.tick()
     assert [row.hold and row.hold["code"] for row in world.rows(running).values()] == ["version-edge"] * 2
+    assert set(world.states(running).values()) == {WAITING}  # nothing is staged that could never be booted
     service.abort(db, OPERATOR, running, "not now", world.now)
     with db.write() as change:
         kit.add_image(change.conn, "0.5")

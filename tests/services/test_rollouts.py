@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from app.config import Settings
 from app.core.errors import Invalid, NotPossible
@@ -165,9 +166,11 @@ def test_pause_takes_back_a_lease_that_was_not_used(database: Database, settings
 
 @ON_SQLITE
 def test_terminal_is_terminal_and_late_reports_change_nothing(database: Database, settings: Settings) -> None:
-    world = World(database, settings, 3, replace(QUICK, canaries=Amount(count=0), max_unavailable=Amount(count=1)))
-    world.join("away", connection="offline").silent = True
+    world = World(database, settings, 4, replace(QUICK, canaries=Amount(count=0)))
     rollout_id = begin(world)
+    world.nodes["n3"].silent = True
+    with database.write() as change:
+        change.conn.execute(update(schema.nodes).where(schema.nodes.c.name == "n3").values(connection="offline"))
     world.run_until(lambda: any(node.phase is Phase.CONFIRMING for node in world.nodes.values()))
     finishing = [one.name for one in service.abort(database, OPERATOR, rollout_id, "no", world.now)]
     aborted = world.rollout(rollout_id)
