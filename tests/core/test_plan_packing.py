@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app.core.plan_check import check
 from app.core.planner import Standing, admit, plan
 from app.core.planning.packing import Grid, Item, least_waves, pack
 from app.core.planning.repair import Repair
@@ -33,8 +34,12 @@ def taken(items: list[Item], waves: list[int]) -> Counter[tuple[int, int]]:
     return found
 
 
+_SEVERAL = [Item((0, 2), ((3, 2),)), Item((0, 4)), Item((4, 2))]
+
+
 @settings(max_examples=200, deadline=None)
 @given(packings(), packings())
+@example(([1, 1, 1, 2, 1], _SEVERAL, 0), ([1], [], 0))
 def test_no_wave_passes_a_limit_and_two_stages_share_them(
     one: tuple[list[int], list[Item], int], other: tuple[list[int], list[Item], int]
 ) -> None:
@@ -81,7 +86,9 @@ def test_what_others_use_does_not_give_way() -> None:
 @pytest.mark.parametrize("kind", RECIPES)
 def test_a_schedule_that_exists_is_nearly_found(kind: str) -> None:
     fleet = planted(RECIPES[kind], 400, 20, seed=3)
-    assert 20 <= len(plan(fleet.snapshot).waves) <= 23
+    made = plan(fleet.snapshot)
+    assert 20 <= len(made.waves) <= 23
+    assert check(made, fleet.snapshot) == []
 
 
 @pytest.mark.parametrize("kind", ["tight", "zoned"])

@@ -44,6 +44,8 @@ class Repair:
         self._items, self._grid = items, grid
         self._allowed = (1 << end) - (1 << start)
         self._full = grid.full.copy()
+        self._blocked = grid.full.copy()
+        """Where nothing gives way: full of what others use, and of items that take several of a limit."""
         self._count: dict[tuple[int, int], int] = {}
         self._there: dict[tuple[int, int], list[int]] = {}
         """Items that could give way, by (limit, wave)."""
@@ -101,7 +103,7 @@ class Repair:
         blocked = 0
         for what in self._items[place].units:
             mask = self._full[what]
-            blocked |= self._grid.full[what]
+            blocked |= self._blocked[what]
             for level, waves in enumerate(at_least):
                 at_least[level] = waves | mask
                 mask &= waves
@@ -123,9 +125,7 @@ class Repair:
         return mask
 
     def _push_out(self, what: int, wave: int) -> None:
-        there = self._there.get((what, wave), [])
-        if not there:  # only what cannot give way; the wave was not open to it then
-            return
+        there = self._there[what, wave]  # not empty: the wave would be blocked
         asked = there if len(there) <= _ASKED else [there[self._draw(len(there))] for _ in range(_ASKED)]
         place = min(asked, key=lambda one: (len(self._items[one].units), self._draw(1 << 16)))
         self._leave(place, wave)
@@ -141,8 +141,11 @@ class Repair:
             count = self._count[key] = self._count.get(key, 0) + much
             if not item.more:
                 self._there.setdefault(key, []).append(place)
-            if count + self._others(what, wave) >= self._grid.limits[what]:
+            others = self._grid.used(what, wave)
+            if count + others >= self._grid.limits[what]:
                 self._full[what] |= 1 << wave
+                if count - len(self._there.get(key, ())) + others >= self._grid.limits[what]:
+                    self._blocked[what] |= 1 << wave
 
     def _leave(self, place: int, wave: int) -> None:
         self._waves[place] = -1
@@ -150,11 +153,8 @@ class Repair:
             key = (what, wave)
             self._count[key] -= 1
             self._there[key].remove(place)
-            if self._count[key] + self._others(what, wave) < self._grid.limits[what]:
+            if self._count[key] + self._grid.used(what, wave) < self._grid.limits[what]:
                 self._full[what] &= ~(1 << wave)
-
-    def _others(self, what: int, wave: int) -> int:
-        return self._grid.used(what, wave)
 
     def _one_of(self, waves: int) -> int:
         """One of the bits that are set."""
