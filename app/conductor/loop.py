@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app.conductor.gates import Gatekeeper
 from app.services import deadlines, declare, epochs, fleet, leases, retention, rollout_steps
 from app.services.admission import Admission
 from app.services.service_watch import ServiceWatch
@@ -73,7 +74,8 @@ class Conductor:
         self._db = db
         self._clock = clock
         self._wake = threading.Event()
-        self._admission, self._services = Admission(), ServiceWatch()
+        self._gatekeeper = Gatekeeper(db)
+        self._admission, self._services = Admission(self._gatekeeper.holds), ServiceWatch()
         self._loops = [
             _Loop("epochs", epochs.start_when_needed, 1.0),
             *(_Loop(name, step, every_s) for name, step, every_s in rollout_steps.STEPS),
@@ -93,6 +95,8 @@ class Conductor:
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set; a round under way ends first."""
         unsubscribe = self._db.nudges.subscribe(self._nudged)
+        gates = threading.Thread(target=self._gatekeeper.run, args=(stop,), name="gates", daemon=True)
+        gates.start()
         try:
             while not stop.is_set():
                 self._wake.clear()
@@ -103,6 +107,7 @@ class Conductor:
                 self._wait(stop)
         finally:
             unsubscribe()
+            gates.join(timeout=_AWAY_S)
 
     def round(self) -> bool:
         """Do what is due once; False when the database is away."""

@@ -60,10 +60,24 @@ def grant_leases(db: Database, now: float) -> bool:
     return Admission().tick(db, now)
 
 
+def gates_in_use(db: Database) -> set[PrometheusGate]:
+    """Those that something under way may have to pass."""
+    with db.read() as conn:
+        if not store.anything_wanted(conn):
+            return set()
+        setting = read_setting(conn, 0.0)
+    return {gate for asked in _gates_of(setting).values() for gate in asked}
+
+
+def _gates_of(setting: Setting) -> dict[str, tuple[PrometheusGate, ...]]:
+    """By id of the rollout, and of the group for orders to one of its nodes."""
+    policies = {rollout.id: rollout.policy for rollout in setting.rollouts}
+    policies |= {group.id: group.policy for group in setting.groups}
+    return {id: policy.prometheus for id, policy in policies.items() if policy.prometheus}
+
+
 def _shut(setting: Setting, gates: Gates | None) -> Mapping[str, tuple[Hold, ...]]:
-    if gates is None:
-        return {}
-    return {rollout.id: gates(rollout.policy.prometheus) for rollout in setting.rollouts if rollout.policy.prometheus}
+    return {} if gates is None else {id: gates(asked) for id, asked in _gates_of(setting).items()}
 
 
 @dataclass(slots=True)

@@ -388,7 +388,7 @@ class FleetView:
         view = self.nodes[node]
         named = TargetView(view.os_id, view.arch, row.target_version, row.target_digest, 0.0, False)
         kind = _KINDS[OperationKind(row.kind)]
-        gates = loss_holds(self.losses, self.setting.now)
+        gates = (*loss_holds(self.losses, self.setting.now), *self.gates.get(view.groups[0], ()))
         return self._put_rollout(
             RolloutView(
                 id=row.id,
