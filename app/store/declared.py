@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from app.store.schema import nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that is declared of one node."""
+
+    runs: tuple[tuple[str, str, int], ...] | None
+    """(scope, name, replicas); None: nothing was declared."""
+    runs_by: str
+    lost_at: float | None
+    lost_by: str
+    lost_reason: str
+
+
+def standing(conn: Connection, node_id: str) -> Standing:
+    columns = nodes.c.declared, nodes.c.declared_by, nodes.c.lost_at, nodes.c.lost_by, nodes.c.lost_reason
+    row = conn.execute(select(*columns).where(nodes.c.id == node_id)).one()
+    runs = None if row.declared is None else tuple((scope, name, replicas) for scope, name, replicas in row.declared)
+    return Standing(runs, row.declared_by or "", row.lost_at, row.lost_by or "", row.lost_reason or "")
 
 
 def of_node(conn: Connection, node_id: str) -> list[list[Any]] | None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, and_, insert, select
 
-from app.store.schema import events, nodes
+from app.core.events import EventKind
+from app.store.schema import events, nodes, operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Event:
     operation_id: str | None
     boot_id: str | None
     checks: list[dict[str, Any]]
+    result: str | None
+    """Of the operation, where this tells its end (wire Result)."""
 
 
 def append(
@@ -67,7 +70,12 @@ def recent(
     limit: int = 50,
 ) -> list[Event]:
     """Newest first; `before_id` continues a page."""
-    wanted = select(events, nodes.c.name.label("node_name")).outerjoin(nodes, nodes.c.id == events.c.node_id)
+    ended = and_(events.c.kind == EventKind.OPERATION_ENDED.value, operations.c.id == events.c.operation_id)
+    wanted = (
+        select(events, nodes.c.name.label("node_name"), operations.c.result)
+        .outerjoin(nodes, nodes.c.id == events.c.node_id)
+        .outerjoin(operations, ended)
+    )
     if node_id is not None:
         wanted = wanted.where(events.c.node_id == node_id)
     if kinds:
@@ -88,6 +96,7 @@ def recent(
             row.operation_id,
             row.boot_id,
             row.checks or [],
+            row.result,
         )
         for row in conn.execute(wanted.order_by(events.c.id.desc()).limit(limit))
     ]

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from app.core.query import quoted
 from app.web.context import now
 from app.web.preferences import preferences
+from wire.messages import Result
 
 _MINUTE = 60
 _HOUR = 3600
@@ -90,7 +91,7 @@ def short_digest(digest: str) -> str:
 
 _EVENT_KINDS = {
     "ok": {"confirmed", "soaked", "joined", "approved", "online"},
-    "bad": {"fell-back", "version-failed", "check-failed", "identity-conflict", "boot-unknown"},
+    "bad": {"fell-back", "version-failed", "lost", "check-failed", "identity-conflict", "boot-unknown"},
     "warn": {
         "offline",
         "late-report",
@@ -106,8 +107,13 @@ _EVENT_KINDS = {
 }
 
 
-def event_kind(kind: str) -> str:
-    """The colour of an event's mark on the time line."""
+_RESULT_KINDS = {Result.SUCCEEDED: "ok", Result.CANCELLED: "warn", Result.REFUSED: "warn"}
+
+
+def event_kind(kind: str, result: str | None = None) -> str:
+    """The colour of an event's mark on the time line; of an operation that ended, how it ended decides."""
+    if result is not None:
+        return _RESULT_KINDS.get(Result(result), "bad")
     return next((color for color, kinds in _EVENT_KINDS.items() if kind in kinds), "")
 
 

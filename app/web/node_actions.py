@@ -17,8 +17,10 @@ from app.core.image_match import Platform, mismatch
 from app.core.labels import parse_labels
 from app.core.nodes import Node
 from app.core.operations import Action, refusal, refusal_to_roll_back
+from app.core.services import label_of
 from app.core.slots import way_back_of
 from app.services import nodes as service
+from app.services import services
 from app.store import channels, images
 from app.store.images import Image
 from app.web.context import actor, console, now, read
@@ -51,8 +53,13 @@ def _update(node_id: str) -> None:
     image_id = request.form.get("image_id", "")
     if not image_id:
         raise Invalid("image_id", "Choose the version to update to. Nothing was changed.")
-    override = request.form.get("override_failed") == "yes"
-    service.update(console().db, actor(), node_id, image_id, reason(needed=override), now(), override_failed=override)
+    failed, floor = request.form.get("override_failed") == "yes", _overrides_floor()
+    why = reason(needed=failed or floor)
+    service.update(console().db, actor(), node_id, image_id, why, now(), override_failed=failed, override_floor=floor)
+
+
+def _overrides_floor() -> bool:
+    return request.form.get("override_floor") == "yes"
 
 
 def _pin(node_id: str) -> None:
@@ -111,6 +118,18 @@ def _plain(change: Callable[..., object], needs_reason: bool = False) -> Change:
     return run
 
 
+def _takes_down(change: Callable[..., object]) -> Change:
+    """An action for which the node is away for a while."""
+
+    def run(node_id: str) -> None:
+        floor = _overrides_floor()
+        change(console().db, actor(), node_id, reason(needed=floor), now(), override_floor=floor)
+
+    return run
+
+
+_TAKE_DOWN = frozenset({Action.UPDATE, Action.REBOOT, Action.ROLL_BACK})
+
 PAGES: dict[Action, Page] = {
     Action.UPDATE: Page(
         "Update {name}",
@@ -123,10 +142,14 @@ PAGES: dict[Action, Page] = {
         "Reboot {name}",
         "Reboot",
         "The node reboots into the slot that it runs now, when it is its turn. Its containers are away meanwhile.",
-        _plain(service.reboot),
+        _takes_down(service.reboot),
     ),
     Action.ROLL_BACK: Page(
-        "Roll back {name}", "Roll back", "Pins and gates do not stop it.", _plain(service.roll_back), dangerous=True
+        "Roll back {name}",
+        "Roll back",
+        "Pins and gates do not stop it.",
+        _takes_down(service.roll_back),
+        dangerous=True,
     ),
     Action.CANCEL: Page(
         "Cancel on {name}",
@@ -212,7 +235,7 @@ def do(node_id: str, action: str) -> ResponseReturnValue:
 
 
 def _known(action: str) -> Action:
-    if action not in tuple(Action):
+    if action not in PAGES:
         raise NotFound("action", action)
     return Action(action)
 
@@ -234,7 +257,11 @@ def _asked(conn: Connection, node: Node, action: Action) -> Mapping[str, Any]:
         "channels": [],
         "images": [],
         "led_to": None,
+        "below": [],
     }
+    if action in _TAKE_DOWN:
+        values["below"] = [each for each in services.what_if(conn, [node.id], now()) if each.below_floor]
+        values["label_of"] = label_of
     if action in (Action.PIN, Action.FOLLOW):
         values["channels"] = channels.all_channels(conn)
     if action in (Action.PIN, Action.UPDATE):

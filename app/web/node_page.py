@@ -11,20 +11,25 @@ from sqlalchemy import Connection
 
 from app.core.errors import NotFound
 from app.core.fleet import SlotDrawing, draw_slots, state_of
+from app.core.groups import effective
 from app.core.nodes import Node
 from app.core.operations import Action, refusal
 from app.core.rollouts import TERMINAL, RolloutState
 from app.core.slots import way_back_of
-from app.core.waiting import chain
 from app.services.endings import name_of
-from app.store import channels, events, images, nodes, rollout_counts
+from app.services.groups import groups_of_node
+from app.services.waiting import waiting
+from app.store import channels, declared, events, images, nodes, rollout_counts
 from app.web.context import now, read
 from app.web.live import live_page
+from app.web.node_waiting import chain_rows
 
 blueprint = Blueprint("node_page", __name__)
 
 _EVENTS = 30
 _UNDER_WAY = tuple(state.value for state in RolloutState if state not in TERMINAL and state is not RolloutState.DRAFT)
+_MOMENT_S = 60.0
+"""Windows open and deadlines run without anybody's doing."""
 _NO_GATEWAY_S = 30.0
 """A gateway that has not written its heartbeat for this long is down: what it said last may be old."""
 
@@ -33,19 +38,24 @@ _NO_GATEWAY_S = 30.0
 def show(node_id: str) -> Response:
     before = request.args.get("before", "")
     place = int(before) if before.isdecimal() and len(before) < 19 else None
-    topics = {"node": (f"node:{node_id}", "images")}
-    return live_page("nodes/show.html", topics, lambda: read(partial(_gather, node_id=node_id, before=place)))
+    topics = {"node": (f"node:{node_id}", "images", "groups", "freezes")}
+    gather = partial(_gather, node_id=node_id, before=place)
+    return live_page("nodes/show.html", topics, lambda: read(gather), moment_s=_MOMENT_S)
 
 
 def _gather(conn: Connection, node_id: str, before: int | None) -> Mapping[str, Any]:
     node = found(conn, node_id)
     history = events.recent(conn, node_id=node_id, before_id=before, limit=_EVENTS + 1)
+    groups = groups_of_node(conn, node)
     related = [id for id in (node.replaces_id, node.replaced_by_id) if id]
     return {
         "node": node,
         "state": state_of(node.admission, node.connection, node.on_trial, node.health_state),
         "slots": large_slots(node),
-        "chain": chain(node),
+        "chain": chain_rows(conn, waiting(conn, node, now())),
+        "groups": groups,
+        "group_notes": effective(groups).notes,
+        "declared": declared.standing(conn, node_id),
         "doing": name_of(node.operation) if node.operation is not None else "",
         "newer_image": _pointed_elsewhere(conn, node),
         "way_back": way_back_of(node),

@@ -27,6 +27,8 @@ class Form:
     values: dict[str, str] = field(default_factory=dict)
     choices: dict[str, dict[str, str]] = field(default_factory=dict)
     """Of each select: the words of an option → its value."""
+    boxes: set[str] = field(default_factory=set)
+    """Names of boxes and radio buttons that are not ticked."""
 
 
 class _Forms(HTMLParser):
@@ -46,6 +48,8 @@ class _Forms(HTMLParser):
         if tag == "input" and given.get("name"):
             if given.get("type") not in ("checkbox", "radio") or "checked" in given:
                 form.values[given["name"]] = given.get("value", "")
+            else:
+                form.boxes.add(given["name"])
         elif tag == "textarea":
             self._textarea = given["name"]
             form.values[self._textarea] = ""
@@ -102,7 +106,7 @@ class Browser:
 
     def submit(self, path: str, form: Form, **values: Any) -> TestResponse:
         """Send the form of the page `path`, changed by `values`; unknown fields fail, for nobody could type them."""
-        unknown = set(values) - set(form.values) - {"image"}
+        unknown = set(values) - set(form.values) - form.boxes - {"image"}
         assert not unknown, f"the form has no {unknown}"
         data: Any = {**form.values, **values}
         content_type = "application/x-www-form-urlencoded"

@@ -31,7 +31,9 @@ def part(block: str) -> dict[str, str]:
 
 
 def live_parts(text: str) -> list[tuple[str, str, str, str, str]]:
-    return [tuple(unescape(value) for value in found) for found in LIVE.findall(text)]  # type: ignore[misc]
+    """Of the page itself: the banner of freezes stands on all pages, with an address of its own."""
+    parts = [tuple(unescape(value) for value in found) for found in LIVE.findall(text)]
+    return [found for found in parts if found[0] != "freeze-banner"]  # type: ignore[misc]
 
 
 @contextmanager
