@@ -90,6 +90,8 @@ class Targets:
 
     def staging_hold(self, node: NodeFacts) -> Hold | None:
         """Why the node is not ordered to stage now; None: it may be. Of a node that is in the rollout."""
+        if not node.commandable:
+            return Hold(HoldCode.NOT_COMMANDABLE, "cannot be commanded", node.id)
         if not node.online:
             return Hold(HoldCode.OFFLINE, "is not connected; it goes on when it is back", node.id)
         target = self.of(node)

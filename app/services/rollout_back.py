@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from app.core.actors import CONDUCTOR
 from app.core.errors import NotPossible
-from app.core.nodes import Admission, Node
+from app.core.nodes import Admission, Connection, Node
 from app.core.rollouts import RolloutNodeState, RolloutState
 from app.core.slots import SWITCHING
 from app.services.orders import begin, locked_node
 from app.services.rollout_acting import RolloutEventKind, tell, touch
 from app.services.rollout_orders import AT_ONCE, PER_LOOK, author, reason_of
+from app.services.rollout_spec import reader
 from app.services.rollout_ways_back import way_back_from
-from app.store import audit, nodes, operations, rollout_nodes, rollout_seen, rollouts
+from app.store import audit, nodes, operations, rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollout_seen import Seen
@@ -78,9 +79,11 @@ def _send_one(change: Change, rollout: Rollout, node_id: str, now: float) -> boo
         return False  # it proves itself or goes back by itself; either is known soon
     if not under_way and not _moved(row):
         return False
+    if _unknown(change, rollout, node, row, now):
+        return False  # nobody knows what it runs: it is told when it is seen again
     wish = "it was retired" if node.admission is Admission.RETIRED else way_back_from(change.conn, rollout, node, row)
     if isinstance(wish, str):
-        return False if under_way else _stays(change, rollout, row, wish, now)
+        return False if under_way else _stays(change, rollout, node, row, wish, now)
     try:
         operation = begin(change, author(rollout), node, wish, reason_of(rollout), now)
     except NotPossible:
@@ -88,14 +91,22 @@ def _send_one(change: Change, rollout: Rollout, node_id: str, now: float) -> boo
     return rollout_nodes.change(change.conn, row, back_operation_id=operation.id, back_at=now, hold=None)
 
 
+def _unknown(change: Change, rollout: Rollout, node: Node, row: RolloutNode, now: float) -> bool:
+    """It was silent after it got its lease, and has not been seen since nor counts as absent."""
+    if row.result not in (Result.TIMED_OUT, Result.UNKNOWN) or node.connection is Connection.ONLINE:
+        return False
+    return any(not facts.absent for facts in reader(change.conn, rollout, now).of([node.id]))
+
+
 def _moved(row: RolloutNode) -> bool:
     return row.state in (RolloutNodeState.DONE, RolloutNodeState.FAILED)
 
 
-def _stays(change: Change, rollout: Rollout, row: RolloutNode, why: str, now: float) -> bool:
+def _stays(change: Change, rollout: Rollout, node: Node, row: RolloutNode, why: str, now: float) -> bool:
     text = f"{row.text}; {why}" if row.text else why
-    name = row.name
-    tell(change, rollout, RolloutEventKind.CHANGED, f"{name} is not sent back: {why}", now, node_id=row.node_id)
+    if node.booted_digest in rollout_facts.reached(change.conn, rollout.id):
+        told = f"{row.name} is not sent back: {why}"
+        tell(change, rollout, RolloutEventKind.NODE_FAILED, told, now, node_id=row.node_id)
     return rollout_nodes.change(change.conn, row, back_ended_at=now, text=text)
 
 

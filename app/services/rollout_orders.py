@@ -98,6 +98,7 @@ def _differs(facts: Facts, hold: Hold | None) -> bool:
 _OWN = frozenset(
     code.value
     for code in (
+        HoldCode.NOT_COMMANDABLE,
         HoldCode.OFFLINE,
         HoldCode.OTHER_ROLLOUT,
         HoldCode.VERSION_EDGE,

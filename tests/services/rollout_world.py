@@ -171,6 +171,15 @@ class World:
         self.nodes[name] = FakeNode(node_id, name, [first, Slot(name="B", booted=False, next_boot=False)])
         return self.nodes[name]
 
+    def wake(self, name: str) -> None:
+        """A silent node is heard again, over a new connection."""
+        node = self.nodes[name]
+        node.silent, node.mood = False, Mood.WELL
+        with self.db.write() as change:
+            back = {"connection": "online", "gateway_id": self.gateway_id, "connected_at": self.now}
+            change.conn.execute(update(schema.nodes).where(schema.nodes.c.id == node.id).values(**back))
+            change.touch(f"node:{node.id}")
+
     # --- time -----------------------------------------------------------------------------------------------
 
     def tick(self, seconds: float = TICK_S) -> None:

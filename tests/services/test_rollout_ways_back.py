@@ -47,6 +47,23 @@ def test_rolling_back_brings_every_node_that_moved_back_and_leaves_the_others(
 
 
 @ON_SQLITE
+def test_a_node_that_nobody_hears_is_sent_back_when_it_is_seen_again(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 2, WIDE)
+    world.nodes["n0"].mood = Mood.SILENT
+    rollout_id = begin(world)
+    world.run_until(lambda: world.nodes["n0"].silent)
+    service.roll_back(database, OPERATOR, rollout_id, "one is lost", world.now)
+    world.run_until(lambda: world.states(rollout_id)["n0"] is RolloutNodeState.FAILED)
+    for _ in range(4):
+        world.tick()
+    assert world.nodes["n1"].version == "1.0"
+    assert world.rollout(rollout_id).state is RolloutState.ROLLING_BACK  # what n0 runs, nobody knows
+    world.wake("n0")
+    world.run(rollout_id, until=RolloutState.ROLLED_BACK)
+    assert world.versions() == {"n0": "1.0", "n1": "1.0"}
+
+
+@ON_SQLITE
 def test_a_finished_rollout_is_reversed_by_a_linked_one(database: Database, settings: Settings) -> None:
     world = World(database, settings, 3, WIDE)
     rollout_id = begin(world)
