@@ -54,11 +54,6 @@ def failures_allowed(policy: GroupPolicy, attempted: int) -> int:
     return max(limit.of(attempted), policy.failure_least - 1)
 
 
-def failures_left(policy: GroupPolicy, tally: Tally) -> int:
-    """How many more may fail before the rollout stops; 0: the next one stops it."""
-    return max(0, failures_allowed(policy, tally.attempted) - tally.failed)
-
-
 def stops(policy: GroupPolicy, tally: Tally) -> str | None:
     """Why the rollout has to stop, as a sentence; None while it may go on. A failed canary shuts the gate alone."""
     if tally.canaries_failed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy import Connection, Text, cast, func, insert, select, update
+from sqlalchemy import Connection, Text, cast, insert, select, update
 
 from app.store.schema import bad_versions, failed_versions, nodes, operations
 from wire.messages import Activity, OperationKind, Slot, WayBack
@@ -148,8 +148,3 @@ def running(conn: Connection, digest: str, limit: int) -> list[str]:
         .limit(limit)
     )
     return list(rows.scalars())
-
-
-def count_running(conn: Connection, digest: str) -> int:
-    query = select(func.count()).where(nodes.c.admission == "admitted", nodes.c.booted_digest == digest)
-    return conn.execute(query).scalar_one()

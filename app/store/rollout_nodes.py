@@ -114,14 +114,6 @@ def last_wave(conn: Connection, rollout_id: str) -> int:
     return found or 0
 
 
-def ended_since(conn: Connection, rollout_id: str, since: float) -> int:
-    """How many nodes were done since then: the rate of a rollout."""
-    query = select(func.count()).where(
-        _c.rollout_id == rollout_id, _c.state == RolloutNodeState.DONE.value, _c.ended_at >= since
-    )
-    return conn.execute(query).scalar_one()
-
-
 def change(conn: Connection, row: RolloutNode, **values: Any) -> bool:
     """Set columns, unless the node has got into another state meanwhile; whether this call set them."""
     changed = conn.execute(

@@ -1,0 +1,46 @@
+"""What ends mean for a rollout, and when it stops by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.core.group_policy import Amount, GroupPolicy
+from app.core.rollout_ends import ENDS, LEFT_WORDS, Tally, stops
+from app.core.rollouts import RolloutNodeState
+from wire.messages import Result
+
+
+def test_every_result_has_its_meaning() -> None:
+    assert set(ENDS) == set(Result)
+    assert [result for result, state in ENDS.items() if state is RolloutNodeState.DONE] == [Result.SUCCEEDED]
+    assert set(LEFT_WORDS) == {result for result, state in ENDS.items() if state is RolloutNodeState.LEFT}
+
+
+@pytest.mark.parametrize("result", [Result.UNREACHABLE, Result.CANCELLED, Result.REFUSED])
+def test_what_says_nothing_about_the_version_fails_nobody(result: Result) -> None:
+    assert ENDS[result] is RolloutNodeState.LEFT
+
+
+@pytest.mark.parametrize(
+    ("limit", "attempted", "failed", "stopped"),
+    [
+        (Amount(count=1), 5, 1, False),
+        (Amount(count=1), 5, 2, True),
+        (Amount(count=0), 5, 1, True),
+        (Amount(share=0.1), 100, 10, False),
+        (Amount(share=0.1), 100, 11, True),
+        (Amount(share=0.1), 1, 1, False),  # below `failure_least` no share stops it
+        (Amount(share=0.1), 3, 2, True),
+    ],
+)
+def test_the_failure_limit(limit: Amount, attempted: int, failed: int, stopped: bool) -> None:
+    tally = Tally(attempted, failed, first_failure="n1: fell back")
+    why = stops(GroupPolicy(failure_limit=limit, failure_least=2), tally)
+    assert (why is not None) is stopped
+    assert why is None or ("n1: fell back" in why and f"{failed} of {attempted}" in why)
+
+
+@pytest.mark.parametrize("given", [{"canaries_failed": ("n1",)}, {"canaries_refused": ("n1", "n2")}])
+def test_one_canary_is_enough(given: dict[str, tuple[str, ...]]) -> None:
+    why = stops(GroupPolicy(failure_limit=Amount(count=9)), Tally(9, 0, **given))  # type: ignore[arg-type]
+    assert why is not None and why.startswith("Canary n1")
