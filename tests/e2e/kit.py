@@ -149,7 +149,10 @@ class Fleet:
         return f"node-{next(self._numbers):02}"
 
     def remove(self, node: LocalNode) -> None:
-        """Stop a node that is not needed any more."""
+        """Retire a node that is not needed any more: a stopped one would be missing in the budget of all others."""
+        if node.name in self.operator.nodes():
+            self.operator.act(self.id_of(node), "retire", confirm=node.name)
+            assert self.operator.status == 200, self.operator.visible_text()
         node.stop()
         self.nodes.remove(node)
 
