@@ -27,7 +27,19 @@ from app.store.database import Database
 from app.store.nudges import EVERYTHING
 
 LISTS = frozenset(
-    {"fleet", "nodes", "events", "images", "joining", "operations", "groups", "freezes", "services", "rollouts"}
+    {
+        "attention",
+        "events",
+        "fleet",
+        "freezes",
+        "groups",
+        "images",
+        "joining",
+        "nodes",
+        "operations",
+        "rollouts",
+        "services",
+    }
 )
 _ONE_PREFIXES = ("node:", "rollout:")
 """Topics of one node or rollout."""

@@ -55,14 +55,27 @@ class Entry:
     """Since when, where that is known."""
     mark: Mark | None = None
 
+    def put_aside(self, now: float) -> bool:
+        return self.mark is not None and self.mark.snoozed(now)
+
 
 def entries(conn: Connection, now: float, *, put_aside: bool = False) -> list[Entry]:
-    """The most urgent kind first, then the newest. `put_aside`: those that are put aside now, instead of the others."""
+    """As `all_entries`. `put_aside`: those that are put aside now, instead of the others."""
+    return [one for one in all_entries(conn, now) if one.put_aside(now) is put_aside]
+
+
+def all_entries(conn: Connection, now: float) -> list[Entry]:
+    """The most urgent kind first, then the newest; of one condition of nodes at most `_NODES`."""
     marks = attention_marks.all_marks(conn)
     found = [replace(one, mark=marks.get((one.kind.value, one.subject))) for one in _all(conn, now)]
     order = list(EntryKind)
-    shown = [one for one in found if (one.mark is not None and one.mark.snoozed(now)) is put_aside]
-    return sorted(shown, key=lambda one: (order.index(one.kind), -(one.at or 0.0), one.name, one.subject))
+    return sorted(found, key=lambda one: (order.index(one.kind), -(one.at or 0.0), one.name, one.subject))
+
+
+def unlisted(conn: Connection, now: float) -> dict[EntryKind, int]:
+    """How many nodes of a kind the list leaves out, where it does."""
+    counts = {EntryKind(need.kind.value): need.count for need in attention.needs(conn, now, show=0)}
+    return {kind: count - _NODES for kind, count in counts.items() if count > _NODES}
 
 
 def _all(conn: Connection, now: float) -> Iterable[Entry]:

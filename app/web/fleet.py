@@ -17,9 +17,11 @@ from app.core.fleet import NodeState
 from app.core.labels import is_label_key
 from app.core.query import quoted
 from app.core.share_chart import shades, share_chart
-from app.store import attention, events, fleet, leases, node_list, operations
+from app.services import attention
+from app.store import events, fleet, leases, node_list, operations
 from app.store.node_list import Cell
 from app.store.node_query import ZONE
+from app.web.attention import kinds
 from app.web.context import console, now, read
 from app.web.live import live_page
 from app.web.rollouts import under_way
@@ -30,6 +32,7 @@ DEFAULT_GROUP = ZONE
 _CHART_S = 30 * 24 * 3600.0
 _EVENTS = 8
 _ROLLOUTS = 6
+_NEEDS_EACH = 3
 _PACE_S = 1.0
 """The heat map of a large fleet is the dearest fragment there is."""
 _MOMENT_S = 60.0
@@ -78,9 +81,16 @@ def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, 
         "running_total": len(running),
         "node_names": node_list.names(conn, {operation.node_id for operation in running[:12]}),
         "rollouts": under_way(conn, _ROLLOUTS),
-        "needs": attention.needs(conn, now()),
+        **_needs(conn),
         "latest": events.recent(conn, limit=_EVENTS),
     }
+
+
+def _needs(conn: Connection) -> Mapping[str, Any]:
+    """The first of each kind; what is put aside does not count."""
+    entries = attention.entries(conn, now())
+    total = f"{len(entries):,}{'+' if attention.unlisted(conn, now()) else ''}" if entries else ""
+    return {"needs": kinds(conn, entries, _NEEDS_EACH), "needs_total": total}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from app.core.query import quoted
 from app.store import node_list
 from app.web.context import read
-from app.web.navigation import LINKS
+from app.web.navigation import LINKS, OTHERS
 
 blueprint = Blueprint("go", __name__)
 
@@ -21,7 +21,7 @@ _SHOWN = 12
 def go() -> ResponseReturnValue:
     """HTML: straight there when it is clear, else the list. JSON: what there is, best first."""
     text = " ".join(request.args.get("q", "").split())[:200]
-    pages = [link for link in LINKS if text.lower() in link.name.lower()] if text else list(LINKS)
+    pages = [link for link in (*LINKS, *OTHERS) if text.lower() in link.name.lower()]
     nodes = read(lambda conn: node_list.named(conn, text, _SHOWN)) if text else []
     if request.accept_mimetypes.best == "application/json":
         found = [{"name": link.name, "href": link.path, "kind": "page"} for link in pages]

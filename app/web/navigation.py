@@ -10,7 +10,7 @@ class Link:
     name: str
     path: str
     key: str
-    """Pressed after `g`."""
+    """Pressed after `g`; empty: none."""
 
 
 LINKS = (
@@ -23,3 +23,6 @@ LINKS = (
     Link("Events", "/events", "e"),
     Link("Joining", "/joining", "j"),
 )
+
+OTHERS = (Link("Needs a person", "/attention", ""), Link("Freezes", "/freezes", ""))
+"""Reached from other pages, and by name."""

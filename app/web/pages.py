@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from app.web import (
+    attention,
     channels,
     download,
     events,
@@ -40,6 +41,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = tuple(
         sign_in,
         preferences,
         fleet,
+        attention,
         freezes,
         services,
         groups,
