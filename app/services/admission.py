@@ -18,10 +18,13 @@ from app.core.holds import Hold
 from app.core.leases import ANSWER_WITHIN_S, Asking, retry_s
 from app.core.planner import Admissions, Standing, admit
 from app.core.snapshot import Candidate, RolloutView, Snapshot
-from app.services.admission_apply import Chosen, apply, renew
-from app.services.admission_view import FleetView, Setting, answerable_until, read_setting
+from app.services.admission_apply import Chosen, apply
+from app.services.admission_renew import renew
+from app.services.admission_view import FleetView
 from app.services.domain_losses import current
 from app.services.leases import return_seen
+from app.services.node_views import Setting, read_setting
+from app.services.rollout_views import answerable_until
 from app.store import gateways, leases, operations, revisions, rollout_holds
 from app.store import snapshot as store
 from app.store.database import Database, Priority

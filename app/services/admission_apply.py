@@ -14,19 +14,16 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from app.core.events import EventKind
-from app.core.freezes import freeze_hold
-from app.core.group_policy import GroupPolicy
-from app.core.holds import Hold, HoldCode
-from app.core.leases import ANSWER_WITHIN_S, retry_s
+from app.core.leases import ANSWER_WITHIN_S
 from app.core.plan_check import Budgets, Costs, check_admitted
 from app.core.policy import Policy
 from app.core.rollouts import ACTIVE
-from app.core.services import label_of, scope_of
-from app.core.snapshot import NodeView, ServiceKey, ServiceView
+from app.core.services import label_of
+from app.core.snapshot import NodeView, ServiceKey
 from app.ids import new_id
-from app.services.admission_view import UNGROUPED, NodeReader, Setting, read_setting
-from app.services.service_views import service_views
-from app.store import budgets, events, fleet, groups, leases, nodes, operations, rollouts
+from app.services.away import Away, domains_of, services_of
+from app.services.node_views import NodeReader, Setting, read_setting
+from app.store import events, fleet, leases, nodes, operations, rollouts
 from app.store import snapshot as store
 from app.store.database import Change, Database, Priority
 from app.store.leases import Request
@@ -143,14 +140,14 @@ def _fitting(
     limits = Budgets(
         services={
             key: (healthy, view.floor)
-            for key, (healthy, view) in _services(conn, away, costs, setting, now).items()
+            for key, (healthy, view) in services_of(conn, away, costs, setting, now).items()
             if view.floor is not None
         },
         groups=away.groups({group for one in costs for group in one.groups}),
         domains=away.domains({domain for one in costs for domain in one.domains}),
         exposures=_exposures(conn, {one.rollout for one in costs if one.rollout}, by_id),
     )
-    forward = [one.node_id for one, _ in able if not _leads_back(one, by_id)]
+    forward = [one.node_id for one, _ in able if not one.canary and not _leads_back(one, by_id)]
     refused = away.out_of_turn([views[node_id] for node_id in forward])
     refused |= {violation.node for violation in check_admitted(costs, limits)}
     return [(request, taken) for (_, request), taken in zip(able, costs, strict=True) if taken.node not in refused]
@@ -178,37 +175,6 @@ def _costs(view: NodeView, one: Chosen, request: Request, keys: Sequence[Service
     )
 
 
-def domains_of(view: NodeView, setting: Setting) -> list[tuple[str, str]]:
-    """(group, value of its domain label) for groups of the node that limit their domains."""
-    return [
-        (group.id, view.labels.get(group.policy.domain_label, ""))
-        for group in setting.groups
-        if group.id in view.groups and group.policy.domain_label and group.policy.max_per_domain
-    ]
-
-
-def _services(
-    conn: Connection, away: Away, costs: Sequence[Costs], setting: Setting, now: float
-) -> dict[ServiceKey, tuple[int, ServiceView]]:
-    """(healthy on nodes that are up, the service) of each that one of these takes from."""
-    keys = {key for one in costs for key in one.services}
-    if not keys:
-        return {}
-    names = {group.name for group in setting.groups}
-    raw = sorted(keys | {("", name) for scope, name in keys if scope in names})
-    healthy: Counter[ServiceKey] = Counter(dict.fromkeys(sorted(keys), 0))
-    for row in budgets.serving(conn, away.up, raw):
-        key = (scope_of(row.scope, setting.group_of(row.labels)), row.service)
-        if key in keys:
-            healthy[key] += row.n
-    for said in budgets.declared(conn, away.up):
-        for scope, name, replicas in said:
-            if (scope, name) in keys:
-                healthy[(scope, name)] += replicas
-    views = service_views(conn, healthy, names, setting.frozen, now)
-    return {key: (healthy[key], views[key]) for key in views}
-
-
 def _exposures(conn: Connection, rollout_ids: set[str], by_id: Mapping[str, Rollout]) -> dict[str, tuple[int, int]]:
     forward = {id for id in rollout_ids if not by_id[id].leads_back}
     if not forward:
@@ -219,62 +185,6 @@ def _exposures(conn: Connection, rollout_ids: set[str], by_id: Mapping[str, Roll
         id: (exposed[id], by_id[id].policy.max_unavailable.of(progress.get(id, store.NO_PROGRESS).size))
         for id in forward
     }
-
-
-class Away:
-    """Members that do not serve now, counted for groups and domains."""
-
-    def __init__(self, conn: Connection, setting: Setting) -> None:
-        self._conn, self._setting = conn, setting
-        fresh = [id for id in setting.gateways if setting.fresh(id)]
-        self.up = budgets.up(fresh)
-        found = NodeReader(setting).read(conn, budgets.not_serving(conn, self.up))
-        self.nodes = [view for view in found if not view.absent]
-        self._absent = [view for view in found if view.absent]
-
-    def groups(self, ids: set[str]) -> dict[str, tuple[int, int]]:
-        missing = Counter(group for view in self.nodes if view.missing for group in view.groups)
-        return {id: (missing[id], self._most(id)) for id in ids}
-
-    def domains(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
-        missing = Counter(domain for view in self.nodes if view.missing for domain in domains_of(view, self._setting))
-        return {domain: (missing[domain], self._policy(domain[0]).max_per_domain) for domain in wanted}
-
-    def out_of_turn(self, chosen: Sequence[NodeView]) -> set[str]:
-        """Nodes of groups that move one domain after another, when another domain is under way."""
-        refused: set[str] = set()
-        for group in self._setting.groups:
-            label = group.policy.domain_label
-            if not group.policy.one_domain_after_another or not label:
-                continue
-            busy = {view.labels.get(label, "") for view in self._under_way() if group.id in view.groups}
-            for view in chosen:
-                value = view.labels.get(label, "")
-                if group.id not in view.groups:
-                    continue
-                if busy - {value}:
-                    refused.add(view.id)
-                elif view.id not in refused:
-                    busy = {value}
-        return refused
-
-    def _under_way(self) -> list[NodeView]:
-        """Reserved or on trial, which are among those that do not serve, and soaking, which are not."""
-        soaking = NodeReader(self._setting).read(self._conn, sorted(store.exposures(self._conn)))
-        return [view for view in self.nodes if view.reserved or view.on_trial] + soaking
-
-    def _most(self, group_id: str) -> int:
-        limit = self._policy(group_id).max_unavailable
-        if limit.count is not None:
-            return limit.count
-        group = next(each for each in self._setting.groups if each.id == group_id)
-        absent = sum(group_id in view.groups for view in self._absent)
-        return limit.of(groups.members(self._conn, group.selector) - absent)
-
-    def _policy(self, group_id: str) -> GroupPolicy:
-        if group_id == UNGROUPED:
-            return self._setting.ungrouped
-        return next(each.policy for each in self._setting.groups if each.id == group_id)
 
 
 # --- granting -----------------------------------------------------------------------------------------------
@@ -324,54 +234,3 @@ def lease_s(request: Request) -> float:
     drain_s: float = (request.policy.get("delivery") or {}).get("drain_s", 0.0)
     found: float = request.policy.get("lease_s", Policy().lease_s)
     return found + drain_s
-
-
-# --- renewing -----------------------------------------------------------------------------------------------
-
-
-def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
-    """Requests of nodes whose lease is still out on the same boot: under the new nonce, while that breaks nothing.
-
-    Their reservations count already, so it breaks nothing when all limits hold with them away. Else they wait, and
-    what they hold stays reserved, for nobody knows whether they use it.
-    """
-    with db.write(Priority.BACKGROUND) as change:
-        fleet.lock(change.conn)
-        for node_id in sorted(leases.nodes_of(change.conn, operation_ids)):
-            nodes.lock_row(change.conn, node_id)
-        setting = read_setting(change.conn, now)
-        away = Away(change.conn, setting)
-        for found in leases.asking_again(change.conn, now - ANSWER_WITHIN_S, operation_ids):
-            hold = _stopped(found, setting) or _over_limits(change.conn, found.lease, away, setting, now)
-            if hold is None:
-                leases.renew(change.conn, found.lease, found.nonce, now)
-            else:
-                told = {"code": hold.code.value, "text": hold.text, "retry_s": retry_s(0), "nonce": found.nonce}
-                operations.answer_to_wait(change.conn, found.lease.operation_id, found.nonce, told)
-            change.touch(f"desired:{found.lease.node_id}")
-
-
-def _stopped(found: leases.Renewal, setting: Setting) -> Hold | None:
-    """Its rollout does not run, or a freeze holds it."""
-    rollout = _by_id(setting.rollouts).get(found.rollout_id) if found.rollout_id else None
-    if found.rollout_id and (rollout is None or rollout.state not in ACTIVE):
-        return Hold(HoldCode.NOT_RUNNING, "waits for its rollout, which does not run", found.rollout_id)
-    if found.kind == OperationKind.ROLLBACK or (rollout is not None and (rollout.leads_back or rollout.break_glass)):
-        return None
-    return freeze_hold(setting.freezes, [group.id for group in setting.grouping.of(found.labels)], setting.now)
-
-
-def _over_limits(conn: Connection, held: leases.Lease, away: Away, setting: Setting, now: float) -> Hold | None:
-    taken = {(scope, name): replicas for scope, name, replicas in held.costs}
-    costs = Costs(held.node_id, True, taken, (), (), "")
-    for key, (healthy, view) in _services(conn, away, [costs], setting, now).items():
-        if view.floor is not None and healthy < view.floor:
-            text = f"asked again, and {label_of(key)} has {healthy} replicas beside it now, floor {view.floor}"
-            return Hold(HoldCode.SERVICE_FLOOR, text, label_of(key))
-    view_of = {view.id: view for view in away.nodes}
-    groups_of = set(view_of[held.node_id].groups) if held.node_id in view_of else set()
-    for group, (missing, most) in away.groups(groups_of).items():
-        if missing > most:
-            text = f"asked again, and its group misses {missing} nodes with it now, at most {most}"
-            return Hold(HoldCode.GROUP_BUDGET, text, group)
-    return None

@@ -4,173 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
 
-from app.core.clocks import GatewaySeen, listened_s
 from app.core.domains import Loss
-from app.core.freezes import Freeze, freeze_hold
+from app.core.freezes import freeze_hold
 from app.core.group_policy import Amount, GroupPolicy
-from app.core.groups import Group, Grouping
-from app.core.holds import Hold, HoldCode
-from app.core.image_match import canonical_arch
-from app.core.leases import ANSWER_WITHIN_S, Asking
-from app.core.planning.words import span
-from app.core.rollouts import TERMINAL, RolloutKind, RolloutState
-from app.core.services import scope_of
-from app.core.snapshot import Candidate, GroupView, NodeView, RolloutView, ServiceKey, Snapshot, TargetView
-from app.services.service_views import Frozen, service_views
-from app.store import fleet, freezes, gateways, groups, rollouts
+from app.core.holds import Hold
+from app.core.leases import Asking
+from app.core.rollouts import RolloutKind, RolloutState
+from app.core.snapshot import Candidate, GroupView, NodeView, RolloutView, Snapshot, TargetView
+from app.services.node_views import UNGROUPED, NodeReader, Setting, read_setting
+from app.services.rollout_views import asking_of, loss_holds, rollout_view, said_of, target_view
+from app.services.service_views import service_views
 from app.store import snapshot as store
 from app.store.rollouts import Rollout
-from wire.messages import EvidenceClass, HealthState, OperationKind, Phase
+from wire.messages import OperationKind
 
-UNGROUPED = "ungrouped"
-"""Id of the group of all nodes that no selector takes: one of them moves at a time."""
-
-OPEN_STATES = frozenset(RolloutState) - TERMINAL
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What views of nodes depend on beside their own rows."""
-
-    now: float
-    groups: tuple[Group, ...]
-    ungrouped: GroupPolicy
-    freezes: tuple[Freeze, ...]
-    rollouts: tuple[Rollout, ...]
-    gateways: Mapping[str, GatewaySeen]
-    channel_heads: Mapping[tuple[str, str, str], str]
-    channel_names: Mapping[str, str]
-    grouping: Grouping = field(compare=False)
-
-    def group_of(self, labels: Mapping[str, str]) -> str:
-        """Name of the policy group; empty: none."""
-        found = self.grouping.of(labels)
-        return found[0].name if found else ""
-
-    def fresh(self, gateway_id: str | None) -> bool:
-        """Whether a connection through this gateway is alive, as far as can be known now."""
-        gateway = self.gateways.get(gateway_id) if gateway_id is not None else None
-        return gateway is not None and gateway.fresh(self.now)
-
-    @property
-    def frozen(self) -> Frozen:
-        """What rollouts that were started and have not ended expect and allow."""
-        return Frozen.of(rollout for rollout in self.rollouts if rollout.state is not RolloutState.DRAFT)
-
-
-def read_setting(conn: Connection, now: float) -> Setting:
-    found = groups.all_groups(conn)
-    return Setting(
-        now=now,
-        groups=tuple(found),
-        ungrouped=GroupPolicy(timing=fleet.policy(conn)),
-        freezes=tuple(freezes.not_over(conn, now)),
-        rollouts=tuple(rollouts.in_states(conn, OPEN_STATES)),
-        gateways=gateways.all_seen(conn),
-        channel_heads={
-            (channel, os, canonical_arch(arch)): digest
-            for (channel, os, arch), digest in store.channel_heads(conn).items()
-        },
-        channel_names=store.channel_names(conn),
-        grouping=Grouping(found),
-    )
-
-
-class NodeReader:
-    """Reads nodes as views; services get their indexes in the order in which they are met."""
-
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        self.service_place: dict[ServiceKey, int] = {}
-
-    def read(self, conn: Connection, ids: Sequence[str] | None) -> list[NodeView]:
-        rows = store.members(conn, ids)
-        replicas, failed = store.replicas(conn, ids), store.failures(conn, ids)
-        exposed = store.exposures(conn, ids)
-        wanted = sorted({row.pin_image_id for row in rows if row.pin_image_id})
-        images = store.image_rows(conn, wanted) if wanted else {}
-        none: frozenset[str] = frozenset()
-        return [
-            self._view(row, replicas.get(row.id, ()), failed.get(row.id, none), exposed.get(row.id, ""), images)
-            for row in rows
-        ]
-
-    def _view(
-        self,
-        row: Any,
-        replicas: Sequence[tuple[str, str, int]],
-        failed: frozenset[str],
-        exposed_to: str,
-        images: Mapping[str, Any],
-    ) -> NodeView:
-        setting = self.setting
-        member_of = setting.grouping.of(row.labels)
-        policy = member_of[0].policy if member_of else setting.ungrouped
-        passive: Mapping[str, Any] = next((slot for slot in row.slots if not slot["booted"]), {})
-        pinned_to, pin_digest = self._pin(row, images)
-        return NodeView(
-            id=row.id,
-            name=row.name,
-            labels=row.labels,
-            groups=tuple(group.id for group in member_of) or (UNGROUPED,),
-            os_id=row.os_id,
-            arch=row.arch,
-            version=row.version,
-            digest=row.booted_digest,
-            online=row.connection == "online" and setting.fresh(row.gateway_id),
-            healthy=row.health_state != HealthState.UNHEALTHY,
-            on_trial=row.trial,
-            soaking=row.phase == Phase.SOAKING,
-            reserved=row.reserved,
-            absent=self._absent(row, policy.absent_after_s),
-            commandable=row.evidence != EvidenceClass.PROTOCOL_ONLY and not row.conflict,
-            placement_known=row.placement_known or row.declared is not None,
-            placements=self._placements(row, replicas, member_of[0].name if member_of else ""),
-            has_local_way_back=passive.get("good") is True,
-            staged_digest=passive.get("digest") or "",
-            pinned_to=pinned_to,
-            pin_digest=pin_digest,
-            failed=failed,
-            exposed_to=exposed_to,
-        )
-
-    def _absent(self, row: Any, absent_after_s: float) -> bool:
-        if row.lost_at is not None:
-            return True
-        away = row.connection == "offline" and row.last_seen_at is not None
-        if not away or self.setting.now - row.last_seen_at <= absent_after_s:
-            return False
-        return listened_s(self.setting.gateways.values(), row.last_seen_at, self.setting.now) > absent_after_s
-
-    def _placements(
-        self, row: Any, replicas: Sequence[tuple[str, str, int]], group: str
-    ) -> tuple[tuple[int, int], ...]:
-        """What an operator declared counts only while the node itself cannot say."""
-        here: Counter[ServiceKey] = Counter()
-        if row.placement_known:
-            for scope, name, healthy in replicas:
-                here[(scope_of(scope, group), name)] += healthy
-        elif row.declared is not None:
-            for scope, name, healthy in row.declared:
-                here[(scope, name)] += healthy
-        places = self.service_place
-        return tuple((places.setdefault(key, len(places)), number) for key, number in here.items() if number)
-
-    def _pin(self, row: Any, images: Mapping[str, Any]) -> tuple[str, str]:
-        if row.pinned_at is None:
-            return "", ""
-        image = images.get(row.pin_image_id) if row.pin_image_id else None
-        if image is not None:
-            return f"version {image.version}", image.digest
-        channel = row.pin_channel_id or ""
-        head = self.setting.channel_heads.get((channel, row.os_id, canonical_arch(row.arch)), "")
-        return f"channel {self.setting.channel_names.get(channel, channel)}", head
+_ONE_NODE = GroupPolicy(canaries=Amount(count=0))
+_KINDS = {
+    OperationKind.ACTIVATE: RolloutKind.UPDATE,
+    OperationKind.REBOOT: RolloutKind.REBOOT,
+    OperationKind.ROLLBACK: RolloutKind.ROLLBACK,
+}
 
 
 class FleetView:
@@ -372,7 +231,7 @@ class FleetView:
             since=row.lease_asked_at or row.created_at,
             override_floor=row.override_floor,
             override_failed=row.override_failed,
-            said=_said(row, asking),
+            said=said_of(row, asking),
         )
 
     def _is_ready(self, asking: Asking, rollout: RolloutView) -> bool:
@@ -409,109 +268,3 @@ class FleetView:
     def _group_freeze(self, group_id: str) -> Hold | None:
         own = [each for each in self.setting.freezes if each.group_id == group_id]
         return freeze_hold(own, (group_id,), self.setting.now) if own else None
-
-
-_ONE_NODE = GroupPolicy(canaries=Amount(count=0))
-_KINDS = {
-    OperationKind.ACTIVATE: RolloutKind.UPDATE,
-    OperationKind.REBOOT: RolloutKind.REBOOT,
-    OperationKind.ROLLBACK: RolloutKind.ROLLBACK,
-}
-
-
-def rollout_view(
-    rollout: Rollout,
-    seen: store.Progress,
-    images: Mapping[str, Any],
-    bad: Mapping[str, str],
-    gates: tuple[Hold, ...] = (),
-) -> RolloutView:
-    """A rollout as the planner sees it. One that is rolling back leads each node to what it ran before, so its own
-    image is nobody's target any more."""
-    back = rollout.state is RolloutState.ROLLING_BACK
-    targets = () if back else tuple(target_view(images[id], bad) for id in rollout.targets if id in images)
-    soaked_at = rollout.canaries_soaked_at
-    return RolloutView(
-        id=rollout.id,
-        name=rollout.name,
-        kind=rollout.kind,
-        state=rollout.state,
-        policy=rollout.policy,
-        targets=targets,
-        created_at=rollout.created_at,
-        reverse=rollout.leads_back,
-        allow_downgrade=rollout.allow_downgrade,
-        break_glass=rollout.break_glass,
-        attempted=seen.attempted,
-        failed=seen.failed,
-        canaries_left=seen.canaries_left,
-        canaries_soaked_at=soaked_at if soaked_at is not None else seen.canaries_ended_at,
-        size=seen.size,
-        gates=gates,
-    )
-
-
-def target_view(image: Any, bad: Mapping[str, str]) -> TargetView:
-    return TargetView(
-        os_id=image.os,
-        arch=image.arch,
-        version=image.version,
-        digest=image.digest,
-        created_at=image.created_at,
-        withdrawn=image.withdrawn_at is not None,
-        bad=bad.get(image.digest, ""),
-        must_pass=tuple(image.must_pass or ()),
-        not_from=tuple(image.not_from or ()),
-    )
-
-
-def loss_holds(losses: Sequence[Loss], now: float) -> tuple[Hold, ...]:
-    """The gate that the loss of a domain shuts (rule 4)."""
-    return tuple(
-        Hold(
-            HoldCode.HEALTH_GATE,
-            f"{loss.text}: nothing starts before they are back, or {span(loss.until - now)} have passed",
-            f"{loss.label}={loss.value}" if loss.label else "",
-            loss.until,
-        )
-        for loss in losses
-    )
-
-
-def asking_of(row: Any, node_name: str) -> Asking:
-    """The newest lease request of an operation."""
-    hold = row.hold or {}
-    answered = hold.get("nonce") == row.lease_nonce
-    return Asking(
-        operation_id=row.id,
-        node_id=row.node_id,
-        node_name=node_name,
-        kind=row.kind,
-        nonce=row.lease_nonce,
-        asked_at=row.lease_asked_at,
-        nonce_at=row.lease_nonce_at,
-        answered=answered,
-        retry_s=float(hold.get("retry_s", 0.0)) if answered else 0.0,
-    )
-
-
-def answerable_until(asking: Asking) -> float:
-    """After this its node has given the request up."""
-    return asking.nonce_at + ANSWER_WITHIN_S
-
-
-_KNOWN_CODES = {code.value for code in HoldCode}
-
-
-def _said(row: Any, asking: Asking | None) -> Hold | None:
-    """Why it is not ready: what it was told when it asked, else what the node itself says."""
-    told = row.hold
-    if asking is not None and told is not None:
-        code = HoldCode(told["code"]) if told["code"] in _KNOWN_CODES else HoldCode.NOT_READY
-        return Hold(code, told["text"], told.get("subject", ""), told.get("until"))
-    activity = row.activity or {}
-    own = activity.get("holds") or ()
-    if own:
-        return Hold(HoldCode.NOT_READY, own[0]["text"], row.node_id)
-    inhibitors = activity.get("inhibitors") or ()
-    return Hold(HoldCode.NOT_READY, f"held on the node itself: {inhibitors[0]}", row.node_id) if inhibitors else None

@@ -10,8 +10,8 @@ from sqlalchemy import insert, select, update
 from app.core.planner import Standing, admit
 from app.services.admission import gathered
 from app.services.admission_apply import Applied, Chosen, apply
-from app.services.admission_view import Setting
 from app.services.desired import lease_answer
+from app.services.node_views import Setting
 from app.services.operations import ask_lease
 from app.store import leases, schema
 from app.store.database import Database
