@@ -19,6 +19,7 @@ from app.store import channels as channel_store
 from app.store import images as store
 from app.web.context import actor, console, now
 from app.web.form_pages import draw_form, submit
+from app.web.forms import reason
 from app.web.live import live_page
 
 blueprint = Blueprint("images", __name__)
@@ -187,6 +188,32 @@ def sign(image_id: str) -> ResponseReturnValue:
         )
 
     return submit("images/sign.html", lambda: _detail(image_id), f"/images/{image_id}", attach)
+
+
+@blueprint.get("/images/<image_id>/edges")
+def edges_form(image_id: str) -> ResponseReturnValue:
+    return draw_form("images/edges.html", _detail(image_id))
+
+
+@blueprint.post("/images/<image_id>/edges")
+def edges(image_id: str) -> ResponseReturnValue:
+    def change() -> None:
+        images.set_edges(
+            console().db,
+            actor(),
+            image_id,
+            must_pass=_versions("must_pass"),
+            not_from=_versions("not_from"),
+            reason=reason(),
+            now=now(),
+        )
+
+    return submit("images/edges.html", lambda: _detail(image_id), f"/images/{image_id}", change)
+
+
+def _versions(field: str) -> list[str]:
+    """One a line, or with commas between them; a version has no space."""
+    return request.form.get(field, "").replace(",", " ").split()
 
 
 def _description(values: Mapping[str, str]) -> Description:

@@ -207,3 +207,31 @@ def test_a_live_section_is_the_page_s_own(browser: Browser, block: str) -> None:
     fragment = browser.get("/images", headers=headers).text.strip()
     assert f'id="{block}"' in fragment
     assert fragment in browser.get("/images").text
+
+
+def test_version_edges_are_set_shown_and_taken_away(browser: Browser) -> None:
+    with browser.db.write() as change:
+        image = add_image(change.conn, "3.0")
+    path = f"/images/{image}/edges"
+    answer = browser.fill(path, path, must_pass="2.0\n2.1", not_from="1.5, 1.6", reason="new boot loader")
+    assert (answer.status_code, answer.location) == (303, f"/images/{image}")
+    text = browser.get(f"/images/{image}").text
+    assert "2.0, 2.1</span> or later" in text
+    assert 'never from <span class="mono">1.5, 1.6</span>' in text
+    assert browser.form(path, path).values["must_pass"] == "2.0\n2.1", "the form begins with what is set"
+    assert browser.fill(path, path, must_pass="", not_from="", reason="as before").status_code == 303
+    assert "any version" in browser.get(f"/images/{image}").text
+    with browser.db.read() as conn:
+        audited = conn.execute(select(schema.audit.c.actor_name, schema.audit.c.reason)).all()
+    assert [tuple(row) for row in audited][-2:] == [("mb", "new boot loader"), ("mb", "as before")]
+
+
+@pytest.mark.parametrize("wrong", [{"must_pass": "3.0"}, {"not_from": "3.0"}, {"must_pass": "2.0", "reason": ""}])
+def test_wrong_version_edges_change_nothing(browser: Browser, wrong: dict[str, str]) -> None:
+    with browser.db.write() as change:
+        image = add_image(change.conn, "3.0")
+    path = f"/images/{image}/edges"
+    answer = browser.fill(path, path, **{"reason": "slip", **wrong})
+    assert answer.status_code == 422
+    assert wrong.get("must_pass", wrong.get("not_from", "")) in answer.text
+    assert "any version" in browser.get(f"/images/{image}").text

@@ -331,3 +331,13 @@ def test_times_are_in_the_readers_zone(seeded: Browser) -> None:
     assert re.search(" CES?T", seeded.get("/events").text)
     seeded.client.set_cookie("twinroot_zone", "../../etc/passwd")
     assert seeded.get("/events").status_code == 200
+
+
+def test_a_filtered_list_leads_to_a_rollout_and_to_what_would_happen(seeded: Browser) -> None:
+    assert "/rollouts/new?q=" not in seeded.get("/nodes").text, "a rollout of everything is not one click away"
+    text = seeded.get("/nodes?q=label:zone=lon+not+pinned:yes").text
+    for path in ("/rollouts/new?q=", "/services/what-if?q="):
+        (address,) = re.findall(rf'href="({re.escape(path)}[^"]*)"', text)
+        assert parse_qs(urlsplit(unescape(address)).query)["q"] == ["label:zone=lon not pinned:yes"]
+        assert seeded.get(unescape(address)).status_code == 200
+    assert "/rollouts/new?q=" not in seeded.get("/nodes?q=seen:soon").text, "nobody knows whom it means"
