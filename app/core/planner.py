@@ -7,7 +7,6 @@ the former. The parts are in app.core.planning; docs/planner.md tells how they g
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from app.core.holds import Hold, HoldCode
 from app.core.plan import Plan
@@ -50,7 +49,7 @@ def plan(snapshot: Snapshot) -> Plan:
         admitted=admissions.admitted,
         waves=made.waves,
         holds=_holds(standing, gates, admissions, made, for_good),
-        worst=worst_moments(standing, room, made),
+        worst=worst_moments(standing, made),
         impossible=impossible,
         absent=tuple(place for place, node in enumerate(snapshot.nodes) if node.absent),
         loses_way_back=loses_way_back(standing, gates),
@@ -65,6 +64,10 @@ def _holds(
     before = [0]
     for wave in made.waves:
         before.append(before[-1] + len(wave.nodes))
+    queues = [
+        f"{ordinal(wave.number)} wave, {counted(ahead, 'node')} before it"
+        for wave, ahead in zip(made.waves, before, strict=False)
+    ]
     holds: dict[int, Hold] = {}
     for place in range(len(standing.candidates)):
         if place in admitted:
@@ -73,7 +76,6 @@ def _holds(
         assert hold is not None, "who is not ready is held, and who is ready is admitted or held"
         number = made.wave_of.get(place, 0)
         if number > 1 and hold.code in _QUEUES:
-            queue = f"{ordinal(number)} wave, {counted(before[number - 1], 'node')} before it"
-            hold = replace(hold, text=f"{hold.text}; {queue}")
+            hold = Hold(hold.code, f"{hold.text}; {queues[number - 1]}", hold.subject, hold.until)
         holds[place] = hold
     return holds

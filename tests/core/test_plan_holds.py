@@ -48,7 +48,7 @@ ROLLOUT: dict[HoldCode, Callable[[RolloutView], bool]] = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(snapshots())
 def test_every_hold_is_true(snapshot: Snapshot) -> None:
     made = plan(snapshot)

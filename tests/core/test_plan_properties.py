@@ -24,7 +24,7 @@ LIMITS = {
 }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(snapshots())
 def test_every_plan_passes_the_checker(snapshot: Snapshot) -> None:
     assert check(plan(snapshot), snapshot) == []

@@ -70,14 +70,16 @@ def in_order(standing: Standing, room: Room, places: Iterable[int]) -> list[int]
             )
         else:
             weight = -sum([scarcity[service] for service, replicas in placements if replicas])
-        keyed.append(((ranks[candidate.rollout], not candidate.canary, weight), node.name, node.id, place))
+        keyed.append((ranks[candidate.rollout], not candidate.canary, weight, node.name, node.id, place))
     keyed.sort()
-    turns: Counter[tuple[object, tuple[int, ...]]] = Counter()
+    if not standing.domain_names:
+        return [place for *_, place in keyed]
+    turns: Counter[tuple[int, bool, float, tuple[int, ...]]] = Counter()
     ordered = []
-    for key, name, id, place in keyed:
-        domain = (key, standing.domains[standing.candidates[place].node])
-        ordered.append((key, turns[domain], name, id, place))
-        turns[domain] += 1
+    for rank, late, weight, name, id, place in keyed:
+        alike = (rank, late, weight, standing.domains[standing.candidates[place].node])
+        ordered.append((rank, late, weight, turns[alike], name, id, place))
+        turns[alike] += 1
     ordered.sort()
     return [place for *_, place in ordered]
 

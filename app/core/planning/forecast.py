@@ -23,6 +23,8 @@ class Forecast:
     wave_of: dict[int, int] = field(default_factory=dict)
     """By index of the candidate; waves from 1. Who is not in it moves only when something else changes."""
     waves: tuple[Wave, ...] = ()
+    peaks: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By index of a service with a floor: the most replicas that one wave takes, and that wave."""
     stuck: list[int] = field(default_factory=list)
     """Rollouts of which no canary can move, so that none of their other nodes will."""
 
@@ -42,9 +44,7 @@ def costs_in_a_wave(room: Room, candidate: Candidate) -> list[Cost]:
     node = room.standing.nodes[candidate.node]
     if not by_our_doing(node):
         return room.costs(candidate)
-    groups = [(room.groups_at + group, 1) for group in room.standing.memberships[candidate.node]]
-    domains = [(room.domains_at + domain, 1) for domain in room.standing.domains[candidate.node]]
-    return [(room.rollouts_at + candidate.rollout, 1), *groups, *domains, *node.placements]
+    return [*room.budgets(candidate.node, candidate.rollout, counts=True), *node.placements]
 
 
 def limits_of_a_wave(room: Room) -> list[int]:
@@ -89,6 +89,10 @@ class _Forecaster:
             if group >= 0:
                 ends[group, turn] = max(ends.get((group, turn), 0), end)
         self.made.waves = self._waves()
+        for service in range(self.room.groups_at):
+            replicas, wave = self.grid.peak(service)
+            if replicas:
+                self.made.peaks[service] = (replicas, wave + 1)
         return self.made
 
     def _collect(self) -> None:

@@ -36,10 +36,13 @@ class Gates:
 
     def standing_order(self, place: int) -> Hold | None:
         """What only a person or the node itself changes; time alone does not."""
-        candidate = self.standing.candidates[place]
-        node = self.standing.nodes[candidate.node]
-        rollout = self.standing.rollouts[candidate.rollout]
-        return self._node(node) or self._taken(place, candidate) or self._target(candidate, rollout, node)
+        standing = self.standing
+        candidate = standing.candidates[place]
+        node = standing.nodes[candidate.node]
+        if not node.commandable or node.absent or not node.online:
+            return self._node(node)
+        taken = self._taken(place, candidate) if candidate.node in standing.holders else None
+        return taken or self._target(candidate, standing.rollouts[candidate.rollout], node)
 
     def first(self, place: int) -> Hold | None:
         """The first reason up to and including readiness; None: only the others and its services count now."""
@@ -114,17 +117,15 @@ class Gates:
             self._fitting[key] = self._targets[rollout_place].get((node.os_id, canonical_arch(node.arch)))
         return self._fitting[key]
 
-    def _node(self, node: NodeView) -> Hold | None:
+    def _node(self, node: NodeView) -> Hold:
         if not node.commandable:
             return Hold(HoldCode.NOT_COMMANDABLE, "cannot be commanded", node.id)
         if node.absent:
             return Hold(HoldCode.ABSENT, "counts as absent; it goes on when it is back", node.id)
-        if not node.online:
-            return Hold(HoldCode.OFFLINE, "is not connected; it goes on when it is back", node.id)
-        return None
+        return Hold(HoldCode.OFFLINE, "is not connected; it goes on when it is back", node.id)
 
     def _taken(self, place: int, candidate: Candidate) -> Hold | None:
-        holder = self.standing.holders.get(candidate.node, place)
+        holder = self.standing.holders[candidate.node]
         if holder == place:
             return None
         rollout = self.standing.rollouts[self.standing.candidates[holder].rollout]

@@ -16,24 +16,10 @@ from app.core.rollouts import RolloutKind
 from app.core.snapshot import Candidate
 
 
-def worst_moments(standing: Standing, room: Room, made: Forecast) -> tuple[WorstMoment, ...]:
+def worst_moments(standing: Standing, made: Forecast) -> tuple[WorstMoment, ...]:
     """Of each service with a floor that a wave touches, the tightest first."""
-    worst: dict[int, tuple[int, int]] = {}
-    for wave, places in enumerate(_by_wave(made), start=1):
-        taken: dict[int, int] = {}
-        for place in places:
-            node = standing.nodes[standing.candidates[place].node]
-            if node.up or by_our_doing(node):
-                for service, replicas in node.placements:
-                    if service in taken:
-                        taken[service] += replicas
-                    else:
-                        taken[service] = replicas
-        for service, replicas in taken.items():
-            if replicas > worst.get(service, (0, 0))[0]:
-                worst[service] = (replicas, wave)
     moments = []
-    for service, (replicas, wave) in worst.items():
+    for service, (replicas, wave) in made.peaks.items():
         floor = floor_of(standing.services[service])
         if floor is not None:
             left = made.limits[service] + floor - replicas
@@ -186,10 +172,3 @@ class Blocks:
                     if replicas:
                         self._away.setdefault(one, []).append(node.name)
         return sorted(self._away.get(service, ()))
-
-
-def _by_wave(made: Forecast) -> list[list[int]]:
-    waves: list[list[int]] = [[] for _ in made.waves]
-    for place, wave in made.wave_of.items():
-        waves[wave - 1].append(place)
-    return waves

@@ -10,7 +10,7 @@ Three ways, each tried while it is affordable and the one before did not reach t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.core.planning.repair import Repair
 
@@ -22,8 +22,7 @@ _REPAIR_STEPS = 20_000
 """Of repair, in all: less than a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """Something that goes into one wave: what it takes one of, and what it takes more of (with how much)."""
 
     units: tuple[int, ...]
@@ -37,7 +36,7 @@ class Grid:
         self.limits = limits
         self.full = [0] * len(limits)
         self._used: list[dict[int, int]] = [{} for _ in limits]
-        """Of limits above 1; the others are either full or not used."""
+        """By wave, of limits above 1; the others are either full or not used, unless something was forced into them."""
 
     def copy(self) -> Grid:
         twin = Grid(self.limits)
@@ -45,7 +44,15 @@ class Grid:
         return twin
 
     def used(self, what: int, wave: int) -> int:
-        return self.full[what] >> wave & 1 if self.limits[what] == 1 else self._used[what].get(wave, 0)
+        return self._used[what].get(wave, 0) or self.full[what] >> wave & (self.limits[what] == 1)
+
+    def peak(self, what: int) -> tuple[int, int]:
+        """The most that one wave takes of it, and the first wave that does; (0, 0) where none does."""
+        full, row = self.full[what], self._used[what]
+        if not row:
+            return (1, (full & -full).bit_length() - 1) if full else (0, 0)
+        most = max(row.values())
+        return most, min(wave for wave, much in row.items() if much == most)
 
     def fits(self, item: Item) -> bool:
         """Whether it fits into a wave of its own."""
@@ -101,9 +108,9 @@ class Grid:
 
     def _take(self, what: int, wave: int, bit: int, much: int) -> None:
         limit = self.limits[what]
-        if limit > 1:
+        if limit != 1 or much > 1 or self.full[what] & bit:
             row = self._used[what]
-            much = row[wave] = row.get(wave, 0) + much
+            much = row[wave] = self.used(what, wave) + much
         if much >= limit:
             self.full[what] |= bit
 

@@ -29,6 +29,7 @@ class Room:
         """Of services: replicas above the floor with everything up."""
         self.limits = self._limits()
         self.left = self._left()
+        self._budgets: dict[tuple[int, tuple[int, ...], tuple[int, ...]], list[Cost]] = {}
         self._said: dict[tuple[int, int, int], Hold] = {}
         self._domain: dict[int, int | None] = {}
         """Of groups that move one domain after another: the one whose turn it is."""
@@ -36,16 +37,21 @@ class Room:
 
     def costs(self, candidate: Candidate) -> list[Cost]:
         """What it takes: in the order of the chain, services last. What is counted down already takes no more."""
-        node = self.standing.nodes[candidate.node]
-        taken: list[Cost] = []
-        if node.exposed_to != self.standing.rollouts[candidate.rollout].id:
-            taken.append((self.rollouts_at + candidate.rollout, 1))
-        if not node.missing:
-            taken += [(self.groups_at + group, 1) for group in self.standing.memberships[candidate.node]]
-            taken += [(self.domains_at + domain, 1) for domain in self.standing.domains[candidate.node]]
-        if node.up:
-            taken += node.placements
-        return taken
+        node, rollout = self.standing.nodes[candidate.node], candidate.rollout
+        exposes = node.exposed_to != self.standing.rollouts[rollout].id
+        taken = self.budgets(candidate.node, rollout if exposes else -1, counts=not node.missing)
+        return [*taken, *node.placements] if node.up else taken
+
+    def budgets(self, place: int, rollout: int, *, counts: bool) -> list[Cost]:
+        """One of the exposure of this rollout (-1: of none), and where it counts one of each group and domain."""
+        memberships = self.standing.memberships[place] if counts else ()
+        domains = self.standing.domains[place] if counts else ()
+        key = (rollout, memberships, domains)
+        if key not in self._budgets:
+            exposure = [(self.rollouts_at + rollout, 1)] if rollout >= 0 else []
+            groups = [(self.groups_at + group, 1) for group in memberships]
+            self._budgets[key] = [*exposure, *groups, *((self.domains_at + domain, 1) for domain in domains)]
+        return self._budgets[key]
 
     def hold(self, candidate: Candidate, costs: list[Cost]) -> Hold | None:
         """The first reason of the chain for which this node has no room; None: it fits."""
