@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import delete, func, select, update
 
 from app.services import declare, freezes, services
 from app.services.admission import FULL_S, Admission, gather, grant_leases
+from app.services.admission_apply import Chosen
 from app.services.service_watch import ServiceWatch
 from app.store import schema
 from app.store.database import Database
@@ -275,16 +277,23 @@ def test_a_container_that_moved_here_counts(database: Database) -> None:
     assert grant(database, seen, NOW + 1).granted == ()
 
 
-def test_two_conductors_that_chose_the_same_budget(database: Database) -> None:
+def test_two_conductors_that_chose_different_nodes_for_the_same_budget(database: Database) -> None:
     fleet.gateway(database)
     group(database, max_unavailable={"count": 1})
-    for name in "ab":
-        asks(database, node(database, name))
-    first, second = choose(database, NOW + 1), choose(database, NOW + 1)
-    assert len(first[1]) == len(second[1]) == 1
+    ids = [node(database, name) for name in "ab"]
+    for node_id in ids:
+        asks(database, node_id)
+    setting, chosen = choose(database, NOW + 1)
+    assert len(chosen) == 1
+    first, second = [(setting, [instead(chosen[0], node_id)]) for node_id in ids]
     assert grant(database, first, NOW + 1).granted
     assert grant(database, second, NOW + 1).granted == ()
-    assert len(holders(database)) == 1
+    assert holders(database) == {"a"}
+
+
+def instead(chosen: Chosen, node_id: str) -> Chosen:
+    """The choice of a conductor that preferred another node."""
+    return replace(chosen, node_id=node_id, operation_id=f"op_{node_id}")
 
 
 def test_a_conductor_that_died_after_choosing_leaves_nothing_behind(database: Database, three: list[str]) -> None:
@@ -294,13 +303,14 @@ def test_a_conductor_that_died_after_choosing_leaves_nothing_behind(database: Da
 
 
 def test_fifty_claims_at_once_on_a_budget_of_one(database: Database) -> None:
-    """Each of ten conductors has chosen before any of them grants."""
+    """Each of ten conductors has chosen, each another node, before any of them grants."""
     fleet.gateway(database)
     group(database, max_unavailable={"count": 1})
     ids = [node(database, f"n{number:02}") for number in range(50)]
     for node_id in ids:
         asks(database, node_id)
-    plans = [choose(database, NOW + 1) for _ in range(10)]
+    setting, chosen = choose(database, NOW + 1)
+    plans = [(setting, [instead(chosen[0], node_id)]) for node_id in ids[::5]]
     ready = threading.Barrier(len(plans))
     granted: list[int] = []
 
