@@ -49,6 +49,25 @@ def test_a_standing_brought_up_to_date_admits_what_a_new_one_does(snapshot: Snap
     assert standing.snapshot() == snapshot
 
 
+@settings(max_examples=50, deadline=None)
+@given(snapshots())
+def test_a_standing_takes_other_groups_and_more_services(snapshot: Snapshot) -> None:
+    """Failure domains that were none before, and services that nobody had seen."""
+    plain = without(snapshot, domain_label="")
+    unknown = replace(plain, services=(), nodes=tuple(replace(one, placements=()) for one in snapshot.nodes))
+    standing = Standing.of(unknown)
+    standing.replace_rest(
+        snapshot.rollouts,
+        snapshot.candidates,
+        snapshot.groups,
+        snapshot.services,
+        snapshot.now,
+        snapshot.fleet_hold,
+    )
+    standing.replace_nodes(snapshot.nodes)
+    assert admit(standing) == admit(Standing.of(snapshot))
+
+
 @settings(max_examples=100, deadline=None)
 @given(snapshots(), st.randoms(use_true_random=False))
 def test_the_order_of_candidates_changes_nothing(snapshot: Snapshot, dice: random.Random) -> None:
