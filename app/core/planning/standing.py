@@ -48,8 +48,8 @@ class Standing:
         return cls(snapshot)
 
     def replace_nodes(self, changed: Iterable[NodeView]) -> None:
-        """Nodes as they are now; those with a new id are added. The services and groups that they name are known already;
-        a node that is gone needs a new Standing."""
+        """Nodes as they are now; those with a new id are added. Services and groups that they name are known already; a
+        node that is gone needs a new Standing."""
         for node in changed:
             place = self._place.get(node.id)
             if place is None:
