@@ -62,6 +62,8 @@ class HoldRow:
     more: int
     """Nodes whose reason is not among `texts`."""
     helps: str
+    services: tuple[tuple[str, str], ...] = ()
+    """(scope, name) of single replicas that could be allowed to move."""
 
 
 _MOST_TEXTS = 3
@@ -91,7 +93,14 @@ def _row(code: HoldCode, groups: list[HeldGroup], base: str) -> HoldRow:
         texts=texts,
         more=nodes - sum(group.nodes for group in first),
         helps=words.helps,
+        services=tuple(_service(group.subject) for group in first) if code is HoldCode.SINGLE_REPLICA else (),
     )
+
+
+def _service(subject: str) -> tuple[str, str]:
+    """A scope may contain slashes, as paths of projects do; a name does not."""
+    scope, _, name = subject.rpartition("/")
+    return scope, name
 
 
 def frees_most(groups: Iterable[HeldGroup]) -> tuple[str, int] | None:

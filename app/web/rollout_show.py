@@ -173,7 +173,7 @@ def _waves(text: str) -> tuple[int, int] | None:
     return int(first), int(last)
 
 
-def draw_list(rollout: Rollout, asked: Asked, rows: list[RolloutNode] | list[Any], total: int) -> str:
+def _draw_list(rollout: Rollout, asked: Asked, rows: list[RolloutNode], total: int) -> str:
     """The page of a list; `rows` are those from `asked.offset` on."""
     args = {name: value for name, value in request.args.items() if name != "from"}
     return render(
@@ -185,6 +185,7 @@ def draw_list(rollout: Rollout, asked: Asked, rows: list[RolloutNode] | list[Any
         total=total,
         args=args,
         step=_LIST_ROWS,
+        leaves=rollout.state not in TERMINAL,
     )
 
 
@@ -196,4 +197,4 @@ def list_rows(rollout: Rollout) -> ResponseReturnValue:
         rows = rollout_cells.listed(conn, rollout.id, wanted.wanted, limit=_LIST_ROWS, offset=wanted.offset)
         return rows, rollout_cells.count(conn, rollout.id, wanted.wanted)
 
-    return draw_list(rollout, wanted, *read(gather))
+    return _draw_list(rollout, wanted, *read(gather))

@@ -92,7 +92,7 @@ def test_actions_are_those_that_the_state_allows(console: Console) -> None:
         state: set(
             re.findall(rf'href="/rollouts/{numbers[state]}/([a-z-]+)"', browser.get(f"/rollouts/{numbers[state]}").text)
         )
-        - {"nodes", "replay"}
+        - {"nodes", "replay", "allow-single"}
         for state in ("running", "paused", "rolling-back", "succeeded")
     }
     assert offered == {
@@ -192,7 +192,7 @@ def test_a_rollout_that_cannot_be_meant_is_said(wrong: str) -> None:
 
 def test_the_fleet_shows_what_is_under_way(console: Console) -> None:
     browser, numbers = console
-    page = browser.get("/").text
+    page = browser.get("/").text.partition('class="rollouts-brief"')[2].partition("</ul>")[0]
     shown = [int(number) for number in re.findall(r'class="strong" href="/rollouts/(\d+)"', page)]
     assert shown == [numbers[state] for state in ("halted", "rolling-back", "running", "paused")]
 
@@ -204,3 +204,12 @@ def test_a_node_names_the_rollout_that_it_is_in(console: Console, database: Data
         id = conn.execute(query.order_by(schema.nodes.c.id)).first().id
     newest = max(numbers[state] for state in ("running", "rolling-back", "paused", "halted"))
     assert f'href="/rollouts/{newest}"' in browser.get(f"/nodes/{id}").text
+
+
+def test_what_helps_is_one_click_away(console: Console) -> None:
+    browser, numbers = console
+    base = f"/rollouts/{numbers['running']}"
+    assert f'href="{base}/allow-single?scope=shop&amp;name=ledger"' in browser.get(base).text
+    waiting = browser.get(f"{base}/nodes?state=staged").text
+    assert waiting.count(f'href="{base}/leave-out?node=') == total(browser, f"{base}/nodes?state=staged")
+    assert "leave-out" not in browser.get(f"/rollouts/{numbers['succeeded']}/nodes").text
