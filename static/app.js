@@ -8,6 +8,8 @@ import { startPalette } from "./palette.js";
 import { startSuggesting } from "./suggest.js";
 import { startTimes } from "./times.js";
 
+// On a phone the navigation is wider than the screen: where the reader is stands in view.
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 startTimes();
 startCopying();
 startDialogs();

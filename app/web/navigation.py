@@ -11,15 +11,22 @@ class Link:
     path: str
     key: str
     """Pressed after `g`; empty: none."""
+    also: tuple[str, ...] = ()
+    """Other pages that belong to it, by how their paths begin."""
+
+    def covers(self, path: str) -> bool:
+        """Whether a page stands below this link."""
+        below = [f"{start}/" for start in (self.path, *self.also) if start != "/"]
+        return path == self.path or path in self.also or path.startswith(tuple(below))
 
 
 LINKS = (
-    Link("Fleet", "/", "f"),
+    Link("Fleet", "/", "f", ("/attention",)),
     Link("Nodes", "/nodes", "n"),
     Link("Rollouts", "/rollouts", "r"),
-    Link("Services", "/services", "s"),
-    Link("Groups", "/groups", "o"),
-    Link("Images", "/images", "i"),
+    Link("Services", "/services", "s", ("/service",)),
+    Link("Groups", "/groups", "o", ("/freezes",)),
+    Link("Images", "/images", "i", ("/channels", "/bad-versions")),
     Link("Events", "/events", "e"),
     Link("Joining", "/joining", "j"),
 )

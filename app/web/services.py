@@ -29,6 +29,8 @@ blueprint = Blueprint("services", __name__)
 
 _ROWS = 200
 _LINE_ROWS = 50
+_PLACES = 50
+"""Nodes of a service on its page, those without a healthy replica first; the list of nodes has them all."""
 _PACE_S = 2.0
 _WHAT_IF_NODES = 5_000
 """More nodes at once would be the fleet."""
@@ -72,7 +74,7 @@ def _listing(conn: Connection) -> Mapping[str, Any]:
 @blueprint.get("/service")
 def show() -> Response:
     key = _key()
-    topics = {"standing": ("services",), "line": ("services",)}
+    topics = {"standing": ("services",), "line": ("services",), "placement": ("services",)}
     return live_page("services/show.html", topics, lambda: read(partial(_show, key=key)), pace_s=_PACE_S)
 
 
@@ -91,7 +93,8 @@ def _show(conn: Connection, key: ServiceKey) -> Mapping[str, Any]:
         "name": label_of(key),
         "own": own,
         "source": _source(found),
-        "nodes": services.where(conn, key),
+        "nodes": sorted(services.where(conn, key), key=lambda place: place[2] > 0),
+        "places": _PLACES,
         "line": line[:_LINE_ROWS],
         "older": f"{own}&before={line[_LINE_ROWS - 1].id}" if len(line) > _LINE_ROWS else None,
         "newer": own if before_id is not None else None,
