@@ -33,6 +33,9 @@ from wire.messages import OperationKind
 
 FULL_S = 30.0
 """All is gathered anew after this: what no nudge told (a gateway that died, a day that began) is seen by then."""
+_STALE_S = 5.0
+"""A view that was gathered within this is not gathered again because something was not granted: the nodes that were
+chosen are read again in any case."""
 _BATCH = 200
 """Answers in one transaction: operators wait for no more than this."""
 _ALL_ANEW = frozenset({"groups", "services", "domains", EVERYTHING})
@@ -120,6 +123,7 @@ class Admission:
             return self._tick(db, now, topics, full)
         except BaseException:
             self._known = None  # half of it may be new: begin again with all
+            self.note({EVERYTHING})
             raise
 
     def snapshot(self) -> Snapshot | None:
@@ -206,7 +210,7 @@ class Admission:
             return False
         applied = apply(db, view.setting, chosen, now)
         self.note(f"node:{one.node_id}" for one in chosen)
-        if applied.stale:
+        if applied.stale and not 0 <= now - known.full_at < _STALE_S:
             self.note({EVERYTHING})
         return bool(applied.granted)
 

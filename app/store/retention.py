@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, Table, delete, func, select
 
-from app.store import fleet, gateways
-from app.store.schema import events, join_attempts, login_links, sessions
+from app.core.services import PEAK_DAYS
+from app.store import fleet, gateways, services
+from app.store.schema import events, join_attempts, login_links, service_changes, sessions
 
 _DAY_S = 86_400.0
 EVENTS_S = 400 * _DAY_S
@@ -16,7 +17,10 @@ LOGIN_LINKS_S = 7 * _DAY_S
 SESSIONS_S = _DAY_S
 """After they ended."""
 SAMPLES_S = 400 * _DAY_S
-GATEWAYS_S = 7 * _DAY_S
+GATEWAYS_S = 60 * _DAY_S
+"""For how long a node was away is counted by who could have heard it; longer policies never call a node absent."""
+SERVICE_CHANGES_S = 400 * _DAY_S
+PEAKS_DAYS = 2 * PEAK_DAYS
 EVENTS_OF_NODE = 10_000
 """Years of a node that behaves; one that floods its history loses its own oldest, and nobody else's."""
 BATCH = 500
@@ -28,6 +32,8 @@ def remove_old(conn: Connection, now: float) -> int:
     removed += _remove(conn, join_attempts, join_attempts.c.id, join_attempts.c.at, now - JOIN_ATTEMPTS_S)
     removed += _remove(conn, login_links, login_links.c.secret_hash, login_links.c.expires_at, now - LOGIN_LINKS_S)
     removed += _remove(conn, sessions, sessions.c.secret_hash, sessions.c.expires_at, now - SESSIONS_S)
+    removed += _remove(conn, service_changes, service_changes.c.id, service_changes.c.at, now - SERVICE_CHANGES_S)
+    removed += services.remove_peaks_before(conn, int(now // _DAY_S) - PEAKS_DAYS)
     removed += _remove_flood(conn)
     removed += fleet.remove_samples_older(conn, now - SAMPLES_S)
     return removed + gateways.remove_older(conn, now - GATEWAYS_S, BATCH)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, select, tuple_, update
 
 from app.core.services import Said, Seen
 from app.core.snapshot import ServiceKey
@@ -110,6 +110,11 @@ def raise_peaks(conn: Connection, day: int, healthy: Mapping[ServiceKey, int]) -
             statement.values(healthy=bindparam("to_healthy")),
             [{"of_scope": key[0], "of_name": key[1], "to_healthy": healthy[key]} for key in more],
         )
+
+
+def remove_peaks_before(conn: Connection, day: int) -> int:
+    """Forget days that nobody counts by any more."""
+    return conn.execute(delete(service_peaks).where(service_peaks.c.day < day)).rowcount
 
 
 def seen(healthy: int, labels: Sequence[tuple[int | None, bool]], peak: int) -> Seen:

@@ -11,6 +11,7 @@ from app.core.clocks import (
     GatewaySeen,
     could_hear,
     deadline_s,
+    listened_s,
     presumed_gone,
     step_s,
     timed_out_text,
@@ -94,3 +95,24 @@ def test_every_phase_has_a_deadline_and_its_words(phase: Phase) -> None:
 def test_kept_way_back_is_no_delay_of_the_node() -> None:
     kept = Policy(keep_way_back_s=86_400.0)
     assert deadline_s(operation(), kept) >= 86_400.0
+
+
+def seen(id: str, started_s: float, until_s: float, *, stopped: bool = True) -> GatewaySeen:
+    """A gateway that was up from and to so many seconds after NOW."""
+    return GatewaySeen(id, NOW + started_s, NOW + until_s, NOW + until_s if stopped else None)
+
+
+@pytest.mark.parametrize(
+    ("gateways", "heard_s"),
+    [
+        ([], 0),
+        ([seen("a", -100, 50)], 50),  # up when the node went away
+        ([seen("a", -100, -10)], 0),
+        ([seen("a", 10, 30), seen("b", 20, 60)], 50),  # both at once count once
+        ([seen("b", 80, 90), seen("a", 10, 30)], 30),  # and what was between them not at all
+        ([seen("a", 0, 100), seen("b", 20, 30)], 100),
+        ([seen("a", 0, 500, stopped=False)], 100),  # a heartbeat of the future is from before our clock was set back
+    ],
+)
+def test_for_how_long_somebody_could_have_heard_a_node(gateways: list[GatewaySeen], heard_s: float) -> None:
+    assert listened_s(gateways, NOW, NOW + 100) == heard_s
