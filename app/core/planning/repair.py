@@ -16,7 +16,7 @@ _COUNTED = 6
 """Above this many limits at which something has to give way, all waves are equally bad."""
 _ASKED = 8
 """How many of those that could give way at a limit are compared."""
-_PATIENCE_EACH, _PATIENCE = 5, 3_000
+_PATIENCE_EACH, _PATIENCE = 5, 2_000
 """Steps for each item, and at the most, without getting closer; then it gives up."""
 _LEAST_AWAY, _MOST_AWAY = 5, 15
 """Steps for which what gave way may not come back into its wave; and half a step more for each without a place."""
