@@ -27,6 +27,7 @@ from app.services.acting import done, need, possible, record
 from app.services.orders import Wish, begin, give_order, locked_node, withdraw
 from app.services.replacement import lock_with_replaced, retire_replaced
 from app.services.retirement import leave_fleet
+from app.services.rollout_reverse import reverse_node
 from app.services.version_gates import refusal_of_version
 from app.store import channels, failed_versions, images, nodes
 from app.store.database import Change, Database
@@ -86,6 +87,8 @@ def roll_back(db: Database, actor: Actor, node_id: str, reason: str, now: float,
     """Back to the version before: from the passive slot, else by downloading it. Returns the operation's id.
     `override_floor`: as with `update`."""
     _need_for_floor(override_floor, reason)
+    if _downloads_its_way_back(db, node_id):
+        return reverse_node(db, actor, node_id, reason, now, override_floor=override_floor)
     with db.write() as change:
         node = locked_node(change, node_id)
         possible(refusal_to_roll_back(node))
@@ -94,6 +97,13 @@ def roll_back(db: Database, actor: Actor, node_id: str, reason: str, now: float,
         kind = OperationKind.ROLLBACK if choice.local else OperationKind.ACTIVATE
         wish = Wish(kind, choice.image_id, choice.version, choice.digest or "", override_floor=override_floor)
         return _instruct(change, actor, Action.ROLL_BACK, node, wish, reason, now)
+
+
+def _downloads_its_way_back(db: Database, node_id: str) -> bool:
+    with db.read() as conn:
+        node = nodes.get(conn, node_id)
+    choice = way_back_of(node) if node is not None else None
+    return choice is not None and not choice.local
 
 
 def rescue(db: Database, actor: Actor, node_id: str, reason: str, now: float) -> str:

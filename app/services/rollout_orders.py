@@ -22,6 +22,7 @@ from app.services.rollout_ways_back import way_back_wish
 from app.store import audit, images, operations, rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.rollout_facts import Facts
+from app.store.rollout_nodes import RolloutNode
 from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
 from wire.messages import OperationKind, Phase
@@ -140,7 +141,7 @@ def _order_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bo
         return False
     if any(_in_the_way(rollout, operation) for operation in operations.open_of(change.conn, node_id)):
         return False  # somebody was faster; the next look says so
-    wish = _wish(change, rollout, node, row)
+    wish = _wish(change, rollout, node)
     if isinstance(wish, str):
         values = {"state": RolloutNodeState.LEFT.value, "text": wish, "hold": None, "ended_at": now}
         rollout_nodes.change(change.conn, row, **values)
@@ -149,6 +150,11 @@ def _order_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bo
         operation = begin(change, author(rollout), node, wish, reason_of(rollout), now)
     except NotPossible:
         return False
+    return mark_ordered(change, row, node, operation, now)
+
+
+def mark_ordered(change: Change, row: RolloutNode, node: Node, operation: Operation, now: float) -> bool:
+    """The node has its order; what it is now is what it leaves behind."""
     values = {
         "state": RolloutNodeState.ORDERED.value,
         "operation_id": operation.id,
@@ -169,7 +175,7 @@ def _in_the_way(rollout: Rollout, operation: Operation) -> bool:
     return operation.phase in ARMED
 
 
-def _wish(change: Change, rollout: Rollout, node: Node, row: rollout_nodes.RolloutNode) -> Wish | str:
+def _wish(change: Change, rollout: Rollout, node: Node) -> Wish | str:
     """What the node is to do, or why there is nothing that it could do."""
     if rollout.kind is RolloutKind.REBOOT:
         return Wish(OperationKind.REBOOT, rollout_id=rollout.id, policy=rollout.policy)
@@ -236,7 +242,7 @@ def _take_one(change: Change, rollout: Rollout, seen: Seen, now: float) -> bool:
     return take_order(change, rollout, seen.row, f"{rollout.name} is {words}", now)
 
 
-def take_order(change: Change, rollout: Rollout, row: rollout_nodes.RolloutNode, why: str, now: float) -> bool:
+def take_order(change: Change, rollout: Rollout, row: RolloutNode, why: str, now: float) -> bool:
     """Call back the order of a node of the locked rollout; it waits again. False when it is too late for that."""
     assert row.operation_id is not None, "it was ordered"
     node = locked_node(change, row.node_id)

@@ -13,13 +13,18 @@ from sqlalchemy import Connection
 from app.core.actors import Actor
 from app.core.errors import NotFound, NotPossible
 from app.core.group_policy import Amount, GroupPolicy
+from app.core.operations import Action, refusal_to_roll_back
 from app.core.rollouts import TERMINAL, Move, RolloutKind, RolloutNodeState, RolloutState
-from app.services.acting import need
+from app.core.slots import way_back_of
+from app.services.acting import need, possible, record
+from app.services.groups import policy_for
+from app.services.orders import Wish, begin, locked_node
 from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout, tell
-from app.services.rollout_orders import take_back
+from app.services.rollout_orders import mark_ordered, take_back
 from app.services.rollout_spec import Resolved, RolloutSpec
+from app.services.rollout_ways_back import wish_of
 from app.services.rollouts import draft_within
-from app.store import groups, rollout_facts, rollout_nodes
+from app.store import fleet, groups, nodes, rollout_facts, rollout_nodes
 from app.store.database import Change, Database
 from app.store.rollouts import Rollout
 
@@ -35,14 +40,14 @@ def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float
     with db.write() as change:
         source = locked_rollout(change, rollout_id)
         _reversible(source, wave)
-        nodes = _moved_nodes(change.conn, source, wave)
-        if not nodes:
+        moved = _moved_nodes(change.conn, source, wave)
+        if not moved:
             raise NotPossible("nothing-to-do", f"No node of rollout {source.number} runs what it led to.")
         if source.state is RolloutState.RUNNING:
             text = f"Paused by {actor.name}: {_part(wave)} is sent back{because(reason)}"
             enter(change, actor, source, Move.PAUSE, text, reason, now)
-        spec = _spec(source.policy, source.group_id, nodes, reason)
-        resolved = Resolved((), spec.policy or source.policy, source.group_name, "", nodes)
+        spec = _spec(source.policy, source.group_id, moved, reason)
+        resolved = Resolved((), spec.policy or source.policy, source.group_name, "", moved)
         made = _begin(change, actor, spec, resolved, source.id, now)
         text = f"Rolled back by rollout {made.number} of {actor.name}, {_part(wave)}{because(reason)}"
         tell(change, source, RolloutEventKind.REVERSED, text, now, actor=actor.name)
@@ -57,12 +62,39 @@ def reverse_group(db: Database, actor: Actor, group_id: str, reason: str, now: f
         group = groups.get(change.conn, group_id)
         if group is None:
             raise NotFound("group", group_id)
-        nodes = tuple(groups.member_ids(change.conn, group.selector))
-        if not nodes:
+        members = tuple(groups.member_ids(change.conn, group.selector))
+        if not members:
             raise NotPossible("nothing-to-do", f"There is no admitted node in group {group.name}.")
-        spec = _spec(group.policy, group.id, nodes, reason)
-        resolved = Resolved((), spec.policy or group.policy, group.name, "", nodes)
+        spec = _spec(group.policy, group.id, members, reason)
+        resolved = Resolved((), spec.policy or group.policy, group.name, "", members)
         return _begin(change, actor, spec, resolved, None, now).id
+
+
+def reverse_node(
+    db: Database, actor: Actor, node_id: str, reason: str, now: float, *, override_floor: bool = False
+) -> str:
+    """The node goes back to the version before, which has to be downloaded: a rollout of one, so that no window and no
+    freeze holds it (rule 7). Returns the id of its operation."""
+    with db.write() as change:
+        conn = change.conn
+        fleet.lock(conn)  # before the node: everybody locks in this order
+        node = nodes.get(conn, node_id)
+        if node is None:
+            raise NotFound("node", node_id)
+        possible(refusal_to_roll_back(node))
+        spec = _spec(policy_for(conn, node), None, (node.id,), reason)
+        made = _begin(change, actor, spec, Resolved((), spec.policy or GroupPolicy(), "", "", (node.id,)), None, now)
+        node = locked_node(change, node_id)
+        possible(refusal_to_roll_back(node))
+        wish, row = wish_of(node, way_back_of(node), made), rollout_nodes.get(conn, made.id, node.id)
+        assert isinstance(wish, Wish) and row is not None, "its gate asks for a way back"
+        wish = replace(wish, override_failed=False, override_floor=override_floor)
+        operation = begin(change, actor, node, wish, reason, now)
+        mark_ordered(change, row, node, operation, now)
+        before = {"version": node.version, "slot": node.booted_slot}
+        after = {"operation": operation.id, "version": wish.version, "digest": wish.digest, "rollout": made.id}
+        record(change, actor, Action.ROLL_BACK, node, reason, before, after, now)
+    return operation.id
 
 
 def _reversible(source: Rollout, wave: int | None) -> None:
@@ -85,12 +117,12 @@ def _moved_nodes(conn: Connection, source: Rollout, wave: int | None) -> tuple[s
     return tuple(one.id for one in facts.of([row.node_id for row in rows]) if one.digest in reached or one.id in moving)
 
 
-def _spec(policy: GroupPolicy, group_id: str | None, nodes: Sequence[str], reason: str) -> RolloutSpec:
+def _spec(policy: GroupPolicy, group_id: str | None, node_ids: Sequence[str], reason: str) -> RolloutSpec:
     no_gates = replace(policy, canaries=Amount(count=0), windows=(), prometheus=(), health_gate=False)
     return RolloutSpec(
         kind=RolloutKind.ROLLBACK,
         group_id=group_id,
-        node_ids=tuple(nodes),
+        node_ids=tuple(node_ids),
         policy=replace(no_gates, minimum_age_s=0.0, stage_jitter_s=0.0),
         reason=reason,
     )

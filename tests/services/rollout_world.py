@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Any
 
 from sqlalchemy import select, update
@@ -19,37 +16,14 @@ from app.core.rollouts import RolloutNodeState, RolloutState
 from app.services import deadlines, intake, leases, rollout_observe, rollout_steps
 from app.services.admission import Admission
 from app.services.desired import desired_for, lease_answer
-from app.services.intake import Report, Sections
 from app.store import rollout_nodes, rollouts, schema
 from app.store.database import Change, Database, Priority
 from app.store.rollouts import Rollout
 from tests import server_kit as kit
 from tests.rollout_kit import add_group
 from tests.server_kit import NOW, digest_of
-from wire.messages import (
-    Activity,
-    AgentFacts,
-    Boot,
-    Desired,
-    Evidence,
-    EvidenceClass,
-    Facts,
-    Health,
-    HealthState,
-    LeaseGrant,
-    LeaseRequest,
-    LeaseReturn,
-    Operation,
-    OperationKind,
-    OperationReport,
-    Order,
-    OsFacts,
-    Phase,
-    Result,
-    Slot,
-    Trial,
-    WayBack,
-)
+from tests.services.fake_node import FakeNode, Mood
+from wire.messages import OperationKind, Phase, Slot
 
 TIMING = Policy(soak_s=20.0, confirm_s=60.0, reboot_deadline_s=120.0, stage_deadline_s=600.0, lease_s=60.0)
 TICK_S = 10.0
@@ -64,53 +38,7 @@ QUICK = GroupPolicy(
 )
 
 
-class Mood(Enum):
-    """What becomes of a node on the new version."""
-
-    WELL = auto()
-    FALLS_BACK = auto()
-    SICK = auto()
-    """Confirms, and turns unhealthy while it soaks."""
-    SILENT = auto()
-    """Is never heard of again after its reboot."""
-    REFUSES = auto()
-    UNREACHABLE = auto()
-    """Goes back because it can reach nobody."""
-
-
-@dataclass
-class FakeNode:
-    id: str
-    name: str
-    slots: list[Slot]
-    mood: Mood = Mood.WELL
-    boots: int = 1
-    phase: Phase = Phase.IDLE
-    operation: Operation | None = None
-    asked: int = 0
-    lease_id: str | None = None
-    soak_until: float = 0.0
-    seq: int = 0
-    silent: bool = False
-    healthy: bool = True
-    ended: set[str] = field(default_factory=set)
-    way_back: WayBack | None = None
-
-    @property
-    def boot_id(self) -> str:
-        return f"boot-{self.name}-{self.boots}"
-
-    @property
-    def booted(self) -> Slot:
-        return next(slot for slot in self.slots if slot.booted)
-
-    @property
-    def passive(self) -> Slot:
-        return next(slot for slot in self.slots if not slot.booted)
-
-    @property
-    def version(self) -> str:
-        return self.booted.version or ""
+__all__ = ["QUICK", "TICK_S", "FakeNode", "Killed", "Mood", "Mortal", "World"]
 
 
 class Killed(Exception):
@@ -145,7 +73,6 @@ class World:
         self.heard = True
         self.mortal: Callable[[], Database] | None = None
         """Another conductor that works before ours in each tick, and is killed by its database."""
-        self._nonces = itertools.count(1)
         with db.write() as change:
             conn = change.conn
             self.gateway_id = kit.add_gateway(conn, started_at=NOW - 3600)
@@ -179,6 +106,12 @@ class World:
             back = {"connection": "online", "gateway_id": self.gateway_id, "connected_at": self.now}
             change.conn.execute(update(schema.nodes).where(schema.nodes.c.id == node.id).values(**back))
             change.touch(f"node:{node.id}")
+
+    def overwrite(self, name: str, version: str) -> None:
+        """Its passive slot holds this now, and the way back that was in it is gone."""
+        node = self.nodes[name]
+        node.write(node.passive.name, version=version, digest=digest_of(version), good=None)
+        node.way_back = None
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -268,148 +201,15 @@ class World:
         with self.db.read() as conn:
             desired = desired_for(conn, node.id, self.settings, self.now)
             answer = lease_answer(conn, node.id, self.now)
-        happenings: list[Any] = []
-        self._follow(node, desired, happenings)
-        if node.operation is not None:
-            self._step(node, node.operation, answer, happenings)
-        self._say(node, happenings)
+        node.act(desired, answer, self.now)
+        self._say(node)
 
-    def _follow(self, node: FakeNode, desired: Desired, happenings: list[Any]) -> None:
-        wanted, current = desired.operation, node.operation
-        if current is not None and (wanted is None or wanted.id != current.id):
-            unarmed = node.phase in (Phase.IDLE, Phase.STAGING, Phase.STAGED)
-            at_once = wanted is not None and wanted.kind is OperationKind.ROLLBACK and node.phase is Phase.SOAKING
-            if not unarmed and not at_once:
-                return
-            if node.lease_id is not None and unarmed:
-                happenings.append(LeaseReturn(lease_id=node.lease_id, operation_id=current.id, reason="cancelled"))
-            self._end(node, Result.CANCELLED, happenings)
-        if node.operation is None and wanted is not None and wanted.id not in node.ended:
-            node.operation, node.phase, node.lease_id = wanted, Phase.IDLE, None
-
-    def _step(self, node: FakeNode, operation: Operation, answer: Any, happenings: list[Any]) -> None:
-        image = operation.image
-        match node.phase:
-            case Phase.IDLE if operation.kind is OperationKind.DISARM:
-                self._set(node, node.passive.name, good=False)
-                self._end(node, Result.SUCCEEDED, happenings)
-            case Phase.IDLE if node.mood is Mood.REFUSES:
-                self._end(node, Result.REFUSED, happenings, "untrusted-image")
-            case Phase.IDLE if operation.kind is OperationKind.ACTIVATE:
-                node.phase = Phase.STAGING
-            case Phase.IDLE:
-                self._ask(node, operation, happenings)
-            case Phase.STAGING:
-                assert image is not None
-                self._set(node, node.passive.name, version=image.version, digest=image.digest, good=None)
-                node.way_back = None
-                self._ask(node, operation, happenings)
-            case Phase.STAGED:
-                if isinstance(answer, LeaseGrant):
-                    node.lease_id, node.phase = answer.lease_id, Phase.REBOOTING
-                else:
-                    self._ask(node, operation, happenings)
-            case Phase.REBOOTING:
-                self._reboot(node, operation)
-            case Phase.CONFIRMING:
-                self._judge(node, operation, happenings)
-            case Phase.SOAKING:
-                self._soak(node, operation, happenings)
-
-    def _ask(self, node: FakeNode, operation: Operation, happenings: list[Any]) -> None:
-        node.phase = Phase.STAGED
-        happenings.append(LeaseRequest(operation_id=operation.id, nonce=f"nonce-{next(self._nonces)}"))
-
-    def _reboot(self, node: FakeNode, operation: Operation) -> None:
-        node.boots += 1
-        node.phase = Phase.CONFIRMING
-        if operation.kind is not OperationKind.REBOOT:
-            self._switch(node)
-        node.silent = node.mood is Mood.SILENT and operation.kind is OperationKind.ACTIVATE
-
-    def _judge(self, node: FakeNode, operation: Operation, happenings: list[Any]) -> None:
-        bad = operation.kind is OperationKind.ACTIVATE and node.mood in (Mood.FALLS_BACK, Mood.UNREACHABLE)
-        if bad:
-            self._switch(node)
-            node.boots += 1
-            result = Result.FELL_BACK if node.mood is Mood.FALLS_BACK else Result.UNREACHABLE
-            self._say_state(node)
-            self._end(node, result, happenings, "it did not come up")
-            return
-        self._set(node, node.booted.name, good=True)
-        old = node.passive
-        node.way_back = WayBack(slot=old.name, version=old.version, digest=old.digest)
-        node.phase, node.soak_until = Phase.SOAKING, self.now + operation.soak_s + 1
-        node.healthy = node.mood is not Mood.SICK or operation.kind is not OperationKind.ACTIVATE
-
-    def _soak(self, node: FakeNode, operation: Operation, happenings: list[Any]) -> None:
-        if self.now >= node.soak_until:
-            well = Result.SUCCEEDED if node.healthy else Result.UNHEALTHY
-            self._end(node, well, happenings, "" if node.healthy else "its check failed during the soak")
-
-    def _end(self, node: FakeNode, result: Result, happenings: list[Any], reason: str = "") -> None:
-        operation = node.operation
-        assert operation is not None
-        node.seq += 1
-        happenings.append(
-            OperationReport(
-                seq=node.seq,
-                operation_id=operation.id,
-                order=Order(epoch=1, generation=1),
-                result=result,
-                at=self.now,
-                reason=reason,
-                evidence=Evidence(boot_id=node.boot_id),
-            )
-        )
-        node.ended.add(operation.id)
-        node.operation, node.phase, node.lease_id = None, Phase.IDLE, None
-
-    def _switch(self, node: FakeNode) -> None:
-        node.slots = [
-            Slot(
-                name=slot.name,
-                booted=not slot.booted,
-                next_boot=not slot.booted,
-                version=slot.version,
-                digest=slot.digest,
-                good=slot.good,
-            )
-            for slot in node.slots
-        ]
-
-    def _set(self, node: FakeNode, name: str, **values: Any) -> None:
-        changed = []
-        for slot in node.slots:
-            given = {key: getattr(slot, key) for key in ("name", "booted", "next_boot", "version", "digest", "good")}
-            changed.append(Slot(**(given | values)) if slot.name == name else slot)
-        node.slots = changed
-
-    def _say_state(self, node: FakeNode) -> None:
-        self._say(node, [])
-
-    def _say(self, node: FakeNode, happenings: list[Any]) -> None:
+    def _say(self, node: FakeNode) -> None:
         if node.silent:
             with self.db.write() as change:
                 gone = {"connection": "offline", "last_seen_at": self.now, "gateway_id": None}
                 change.conn.execute(update(schema.nodes).where(schema.nodes.c.id == node.id).values(**gone))
                 change.touch(f"node:{node.id}")
             return
-        on_trial = node.phase is Phase.CONFIRMING
-        activity = Activity(
-            phase=node.phase,
-            operation_id=node.operation.id if node.operation is not None else None,
-            trial=Trial(confirmed=not on_trial, left_s=10.0) if on_trial or node.phase is Phase.SOAKING else None,
-            way_back=node.way_back,
-        )
-        facts = Facts(
-            agent=AgentFacts(version="0.1.0"),
-            os=OsFacts(id="demo", arch="amd64"),
-            boot=Boot(id=node.boot_id, at=self.now),
-            evidence=EvidenceClass.AGENT_WITH_PLACEMENT,
-        )
-        health = Health(state=HealthState.HEALTHY if node.healthy else HealthState.UNHEALTHY)
-        sections = Sections(facts=facts, slots=list(node.slots), health=health, activity=activity)
-        report = Report(node.id, f"connection-{node.name}", self.now, sections, happenings)
-        (outcome,) = intake.apply(self.db, [report], self.now)
+        (outcome,) = intake.apply(self.db, [node.report()], self.now)
         assert outcome.fate is intake.Fate.STORED, outcome

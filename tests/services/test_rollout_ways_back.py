@@ -11,13 +11,15 @@ from app.config import Settings
 from app.core.errors import NotPossible
 from app.core.group_policy import Amount
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
+from app.services import nodes
 from app.services import rollouts as service
 from app.services.bad_versions import disarm_copies
 from app.services.channels import promote
+from app.services.freezes import freeze
 from app.services.rollout_reverse import reverse, reverse_group
 from app.services.withdrawal import nodes_still_on, withdraw
 from app.store import bad_versions as bad_store
-from app.store import channels, schema
+from app.store import channels, operations, schema
 from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Database
 from tests import server_kit as kit
@@ -102,6 +104,22 @@ def test_a_group_goes_back_each_node_to_its_own_version(database: Database, sett
     world.run(reverse_id, until=RolloutState.SUCCEEDED)
     assert set(world.versions().values()) == {"1.0"} and world.nodes["n2"].boots == 1
     assert "no way back" in world.rows(reverse_id)["n2"].text
+
+
+@ON_SQLITE
+def test_a_way_back_that_is_downloaded_is_held_by_no_freeze(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 1, WIDE)
+    rollout_id = begin(world)
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    world.overwrite("n0", "3.0")
+    world.tick()
+    freeze(database, OPERATOR, group_id=None, reason="fair", now=world.now)
+    operation_id = nodes.roll_back(database, OPERATOR, world.nodes["n0"].id, "it is slow", world.now)
+    with database.read() as conn:
+        operation = operations.get(conn, operation_id)
+    assert operation is not None and operation.rollout_id is not None and operation.image_id == world.images["1.0"]
+    world.run(operation.rollout_id, until=RolloutState.SUCCEEDED)
+    assert world.nodes["n0"].version == "1.0"
 
 
 @ON_SQLITE
