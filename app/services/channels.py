@@ -70,7 +70,7 @@ def promote(
 
 
 def _found(change: Change, channel_id: str, image_id: str) -> tuple[Channel, Image]:
-    channel, image = store.get(change.conn, channel_id), images.get(change.conn, image_id)
+    channel, image = store.get(change.conn, channel_id), images.get(change.conn, image_id, lock=True)
     if channel is None:
         raise NotFound("channel", channel_id)
     if image is None:

@@ -90,7 +90,7 @@ def nodes_still_on(conn: Connection, image_id: str, limit: int = 200) -> list[St
 
 
 def _found(change: Change, image_id: str) -> Image:
-    image = images.get(change.conn, image_id)
+    image = images.get(change.conn, image_id, lock=True)
     if image is None:
         raise NotFound("image", image_id)
     return image

@@ -75,8 +75,10 @@ def add(conn: Connection, image: Image) -> None:
     )
 
 
-def get(conn: Connection, image_id: str) -> Image | None:
-    row = conn.execute(select(images).where(images.c.id == image_id)).one_or_none()
+def get(conn: Connection, image_id: str, *, lock: bool = False) -> Image | None:
+    """`lock`: its row is ours until the end of the transaction: nobody withdraws it meanwhile."""
+    query = select(images).where(images.c.id == image_id)
+    row = conn.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
     return None if row is None else _image(row)
 
 
