@@ -34,9 +34,20 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         plane.stop()
 
 
+@pytest.fixture(autouse=True)
+def _nodes_of_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nodes that a test made leave the fleet with it, however it ends: one left behind holds the next test up."""
+    if "fleet" not in request.fixturenames:
+        yield
+        return
+    fleet: Fleet = request.getfixturevalue("fleet")
+    before = list(fleet.nodes)
+    yield
+    for made in [node for node in fleet.nodes if node not in before]:
+        fleet.remove(made)
+
+
 @pytest.fixture
-def node(fleet: Fleet) -> Iterator[LocalNode]:
+def node(fleet: Fleet) -> LocalNode:
     """A joined, running and confirmed node on 1.0.0, of the test's own."""
-    made = fleet.node()
-    yield made
-    fleet.remove(made)
+    return fleet.node()

@@ -46,7 +46,6 @@ def test_it_stays_on_trial_while_its_witnesses_answer(fleet: Fleet, witness: Ima
     fleet.ended(node, operation, Result.SUCCEEDED)
     assert (fleet.row(node)["version"], node.boot()["slot"]) == ("1.1.0", "B")
     assert len(fleet.ledger.events(fleet.id_of(node), "boot", operation)) == 1
-    fleet.remove(node)
 
 
 def test_it_goes_back_when_they_are_away_too_and_nothing_calls_the_version_bad(
@@ -70,7 +69,6 @@ def test_it_goes_back_when_they_are_away_too_and_nothing_calls_the_version_bad(
     again = fleet.update(node, "1.1.0")
     fleet.ended(node, again, Result.SUCCEEDED)
     assert not fleet.ledger.events(fleet.id_of(node), "staged", again), "its copy was good all the time"
-    fleet.remove(node)
 
 
 def test_before_arming_nothing_is_started_without_the_control_plane(fleet: Fleet, node: LocalNode) -> None:

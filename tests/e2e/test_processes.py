@@ -105,7 +105,6 @@ def test_the_gateway_is_killed(
     fleet.ended(node, operation, result)
     assert fleet.row(node)["version"] == ("1.1.0" if result is Result.SUCCEEDED else "1.0.0")
     assert len(fleet.ledger.leases(operation)) == 1
-    fleet.remove(node)
 
 
 def test_of_two_conductors_one_is_killed(fleet: Fleet, plane: Processes) -> None:
@@ -124,8 +123,6 @@ def test_of_two_conductors_one_is_killed(fleet: Fleet, plane: Processes) -> None
     assert first["ended_at"] <= second["granted_at"], "one at a time"
     plane.conductor.start()
     assert plane.second_conductor.stop() == 0
-    for node in nodes:
-        fleet.remove(node)
 
 
 def test_without_the_web_nodes_go_on(fleet: Fleet, plane: Processes, node: LocalNode) -> None:
@@ -149,4 +146,3 @@ def test_each_part_ends_cleanly(fleet: Fleet, plane: Processes) -> None:
         part.start()
     plane.until_ready()
     fleet.ended(node, fleet.update(node, "1.1.0"), Result.SUCCEEDED)
-    fleet.remove(node)

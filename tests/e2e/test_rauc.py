@@ -24,6 +24,7 @@ def rauc(fleet: Fleet) -> Iterator[RaucNode]:
     if reason := missing():
         pytest.skip(f"real RAUC: {reason}")
     node = RaucNode(fleet.folder, fleet.new_name(), fleet.keys)
+    fleet.nodes.append(node)
     try:
         node.power_on()
         joined = node.join(fleet.plane.join_command("--admit"))
@@ -36,7 +37,7 @@ def rauc(fleet: Fleet) -> Iterator[RaucNode]:
         fleet.wait(node, lambda row: row["health"] == "healthy" and row["version"] == "1.0")
         yield node
     finally:
-        node.stop()
+        fleet.remove(node)
 
 
 def publish(fleet: Fleet, node: RaucNode, version: str, *, key: Path | None = None) -> None:
