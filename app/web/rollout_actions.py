@@ -296,7 +296,7 @@ def _of_start(rollout: Rollout) -> Mapping[str, Any]:
     never = seen.impossible_nodes()
     start = Start(
         moving=view.moving,
-        canaries=len(seen.canaries),
+        canaries=sum(node.wave == 0 for node in view.nodes),
         waves=view.number_of_waves,
         held=view.held,
         left=len(seen.left),

@@ -55,6 +55,7 @@ def _gather(rollout: Rollout) -> Mapping[str, Any]:
         "left": left_rows(seen.left, base),
         "left_total": len(seen.left),
         "never": len(seen.impossible_nodes()),
+        "startable": len(seen.impossible_nodes()) < view.moving + view.held,
         "base": base,
         "policy": policy_lines(rollout.policy),
         "allowances": sorted("/".join(filter(None, key)) for key in rollout.allowances),
@@ -161,5 +162,6 @@ def _row(node: PlannedNode) -> PlannedRow:
 
 
 def is_broad(view: PlanView, left: int) -> bool:
-    """Whether starting it asks for the group's name: many nodes, or every node of the group."""
-    return view.moving > BROAD_NODES or (view.moving > 1 and not left and not view.held)
+    """Whether starting it asks for the group's name: many nodes, or all of the group. Held ones may move later."""
+    nodes = view.moving + view.held
+    return nodes > BROAD_NODES or (nodes > 1 and not left)
