@@ -3,6 +3,7 @@ aside. An entry leaves by itself when its condition is over; what was put aside 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -72,8 +73,10 @@ def all_entries(conn: Connection, now: float) -> list[Entry]:
     return sorted(found, key=lambda one: (order.index(one.kind), -(one.at or 0.0), one.name, one.subject))
 
 
-def unlisted(conn: Connection, now: float) -> dict[EntryKind, int]:
-    """How many nodes of a kind the list leaves out, where it does."""
+def unlisted(conn: Connection, now: float, everything: Iterable[Entry]) -> dict[EntryKind, int]:
+    """How many nodes of a kind `all_entries` leaves out, where it does."""
+    if max(Counter(entry.kind for entry in everything).values(), default=0) < _NODES:
+        return {}
     counts = {EntryKind(need.kind.value): need.count for need in attention.needs(conn, now, show=0)}
     return {kind: count - _NODES for kind, count in counts.items() if count > _NODES}
 

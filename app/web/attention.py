@@ -145,7 +145,7 @@ def _listing(conn: Connection) -> Mapping[str, Any]:
         "filtered": bool(kind or owner),
         "aside": aside,
         "aside_count": sum(entry.put_aside(now()) for entry in everything),
-        "unlisted": attention.unlisted(conn, now()),
+        "unlisted": attention.unlisted(conn, now(), everything),
         "by_kind": _facets(
             Counter(entry.kind for entry in here if owner in ("", _owner(entry))),
             {each: WORDS[each].title for each in EntryKind},

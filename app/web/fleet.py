@@ -88,8 +88,9 @@ def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, 
 
 def _needs(conn: Connection) -> Mapping[str, Any]:
     """The first of each kind; what is put aside does not count."""
-    entries = attention.entries(conn, now())
-    total = f"{len(entries):,}{'+' if attention.unlisted(conn, now()) else ''}" if entries else ""
+    everything = attention.all_entries(conn, now())
+    entries = [entry for entry in everything if not entry.put_aside(now())]
+    total = f"{len(entries):,}{'+' if attention.unlisted(conn, now(), everything) else ''}" if entries else ""
     return {"needs": kinds(conn, entries, _NEEDS_EACH), "needs_total": total}
 
 

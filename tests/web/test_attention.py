@@ -123,3 +123,14 @@ def test_what_is_over_cannot_be_taken(needing: Browser) -> None:
 
 def test_it_is_found_by_name(needing: Browser) -> None:
     assert needing.get("/go?q=needs").location == "/attention"
+
+
+def test_more_nodes_than_are_listed_are_counted_and_linked(browser: Browser) -> None:
+    with browser.db.write() as change:
+        for _ in range(503):
+            kit.add_node(change.conn, connection="offline", last_seen_at=NOW - 7200)
+    text = browser.get("/attention").text
+    assert total(text) == 500
+    assert "3 more are offline" in text
+    assert "/nodes?q=state%3Aoffline%20seen%3A%3E1h" in text
+    assert "500+" in browser.get("/").text
