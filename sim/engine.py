@@ -19,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 _BOOT_POLL_S = 0.5
 """How often a node's boot file is looked at; a reboot of a demo node takes about a second."""
 _REQUEST_BYTES = 16 * 1024
+_WORDS = {"starting": "health: starting", "healthy": "healthy", "unhealthy": "unhealthy"}
+"""As Docker ends the status of a container that has a health check."""
 
 
 @dataclass
@@ -29,6 +31,8 @@ class InventedContainer:
     image: str
     labels: dict[str, str] = field(default_factory=dict)
     running: bool = True
+    health: str = "healthy"
+    """Of one that runs: starting, healthy or unhealthy."""
     started_at: float = field(default_factory=time.time)
 
     @property
@@ -47,7 +51,7 @@ class InventedContainer:
             "Ports": [],
             "Labels": self.labels,
             "State": "running" if self.running else "exited",
-            "Status": "Up (healthy)" if self.running else "Exited (0)",
+            "Status": f"Up ({_WORDS[self.health]})" if self.running else "Exited (0)",
             "HostConfig": {"NetworkMode": "none"},
             "NetworkSettings": {"Networks": {}},
             "Mounts": [],
@@ -63,7 +67,7 @@ class InventedContainer:
                 "Status": "running" if self.running else "exited",
                 "Running": self.running,
                 "StartedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started_at)),
-                "Health": {"Status": "healthy" if self.running else "none"},
+                "Health": {"Status": self.health if self.running else "none"},
                 "ExitCode": 0,
             },
             "RestartCount": 0,
@@ -100,6 +104,11 @@ class InventedEngine:
         container.running = running
         container.started_at = time.time() if running else container.started_at
         self._tell(container, "start" if running else "die")
+
+    def set_health(self, name: str, health: str) -> None:
+        """What the health check of a container finds, and tell it."""
+        self.containers[name].health = health
+        self._tell(self.containers[name], f"health_status: {health}")
 
     def reboot(self) -> None:
         """All containers start anew, as after a boot of the node."""

@@ -20,7 +20,7 @@ from agent.drivers.files_node import NodeFiles
 from agent.drivers.files_record import EntryState
 from agent.phases.model import State, Step
 from agent.state import StateFile
-from app.commands import channels, images, join_tokens, login, policy
+from app.commands import channels, groups, images, join_tokens, login, policy
 from app.config import load_settings
 from sim.fleet import ARCH, OS, DemoImage, write_image
 from sim.local import LocalControlPlane, LocalError, LocalNode, wait_until
@@ -82,6 +82,7 @@ COMMANDS: dict[str, click.Command] = {
     "image": images.image,
     "channel": channels.channel,
     "policy": policy.policy,
+    "group": groups.group,
     "join-token": join_tokens.join_token,
     "login-link": login.login_link,
 }

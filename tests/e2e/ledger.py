@@ -9,7 +9,18 @@ from typing import Any, Self
 from sqlalchemy import create_engine, select
 from sqlalchemy.pool import NullPool
 
-from app.store.schema import events, failed_versions, images, join_attempts, join_tokens, leases, nodes, operations
+from app.store.schema import (
+    events,
+    failed_versions,
+    images,
+    join_attempts,
+    join_tokens,
+    leases,
+    nodes,
+    operations,
+    rollout_nodes,
+    rollouts,
+)
 
 Row = Mapping[str, Any]
 
@@ -73,3 +84,16 @@ class Ledger:
 
     def join_attempts(self) -> list[Row]:
         return self._all(select(join_attempts).order_by(join_attempts.c.id))
+
+    def rollout(self, number: int) -> Row:
+        return self._all(select(rollouts).where(rollouts.c.number == number))[0]
+
+    def rollout_nodes(self, number: int) -> dict[str, Row]:
+        """By the name of the node."""
+        query = (
+            select(rollout_nodes, nodes.c.name.label("name"))
+            .join(rollouts, rollouts.c.id == rollout_nodes.c.rollout_id)
+            .join(nodes, nodes.c.id == rollout_nodes.c.node_id)
+            .where(rollouts.c.number == number)
+        )
+        return {row["name"]: row for row in self._all(query)}
