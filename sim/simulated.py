@@ -116,8 +116,7 @@ class SimFleet:
         if not movable or not goals:
             return
         old = movable[self._dice.below(len(movable))]
-        zone = self.scenario.services[old.service].zone
-        allowed = [place for place in goals if zone in ("", self.nodes[place].spec.zone)]
+        allowed = [place for place in goals if self._may_take(self.nodes[place], old.service)]
         if not allowed:
             return
         goal = self._pick(allowed)
@@ -125,6 +124,11 @@ class SimFleet:
         self.nodes[goal].take(new, now)
         self._plan(goal)
         heapq.heappush(self._moving, (new.ready_at, origin, goal, old, new))
+
+    def _may_take(self, node: SimNode, number: int) -> bool:
+        service = self.scenario.services[number]
+        held = sum(replica.service == number for replica in node.engine.held)
+        return service.zone in ("", node.spec.zone) and held < service.most_per_node
 
     def _bound(self, replica: Replica) -> bool:
         moving = any(replica in (old, new) for _, _, _, old, new in self._moving)

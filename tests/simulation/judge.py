@@ -1,0 +1,255 @@
+"""The rules of the design, judged from outside: by what machines and containers do, never by what rows or agents say.
+
+What the control plane could not know when it granted a lease excuses the reboot under it; nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from agent.drivers.files_record import EntryState
+from agent.phases.model import Step
+from sim.machine import Deed
+from sim.node import SimNode
+from sim.watch import Cause, Watch
+from tests.simulation.story import Story
+
+
+class RuleBroken(AssertionError):
+    """A rule of the design does not hold."""
+
+
+@dataclass(eq=False)
+class Loss:
+    """Replicas of one service on one node that are gone, and not by our doing. `known_at`: None until it could be."""
+
+    node: SimNode
+    service: int
+    lost_at: float
+    known_at: float | None = None
+    back_at: float | None = None
+
+    def unknown_at(self, moment: float) -> bool:
+        """Whether nobody could have counted with it at that moment."""
+        return self.known_at is None or self.known_at >= moment
+
+
+@dataclass(eq=False)
+class Record:
+    """What the judge remembers of one node."""
+
+    granted_at: float = 0.0
+    """When the lease was granted under which it goes down next, or went down last."""
+    live_until: float = 0.0
+    """Until when a lease that was delivered to it lives."""
+    down_since: float | None = None
+    """Not serving, for whatever reason."""
+    down_known_at: float | None = None
+    ours: bool = False
+    """It is down by our doing."""
+    failed: set[str] = field(default_factory=set)
+    """Versions that did not prove themselves here."""
+    confirmed_at: float = 0.0
+    """Since when the booted version is confirmed; 0: since before the run."""
+    safe_slot: str = "A"
+    """The slot that a power cut must boot while no lease lives."""
+
+
+class Judge(Watch):
+    """`rollout_of`: id of the rollout of an operation, empty for none."""
+
+    def __init__(self, story: Story, rollout_of: Callable[[str], str], say: Callable[[str], None]) -> None:
+        super().__init__(len(story.scenario.services))
+        self._say = say
+        self._story = story
+        self._rollout_of = rollout_of
+        self.records: dict[int, Record] = defaultdict(Record)
+        self.requests: dict[str, float] = {}
+        """Nonce → when the request left its node."""
+        self.losses: list[Loss] = []
+        self.nodes: Sequence[SimNode] = ()
+        self.reboots = 0
+
+    def _record(self, node: SimNode) -> Record:
+        return self.records[node.spec.number]
+
+    # --- what the run tells ---------------------------------------------------------------------------------
+
+    def granted(self, number: int, now: float) -> None:
+        """A lease of this node was committed."""
+        self.records[number].granted_at = now
+
+    def delivered(self, node: SimNode, nonce: str, duration_s: float) -> None:
+        """A grant has reached its node; it counts from the request."""
+        record = self._record(node)
+        record.live_until = max(record.live_until, self.requests.get(nonce, 0.0) + duration_s)
+
+    def known(self, node: SimNode, said_at: float, now: float) -> None:
+        """All that the node's state was at `said_at` is in the database now."""
+        for loss in self.losses:
+            if loss.node is node and loss.known_at is None and loss.lost_at <= said_at:
+                loss.known_at = now
+        record = self._record(node)
+        if record.down_since is not None and record.down_known_at is None and record.down_since <= said_at:
+            record.down_known_at = now
+
+    # --- replicas -------------------------------------------------------------------------------------------
+
+    def replicas(self, node: SimNode, services: Sequence[int], change: int, cause: Cause, now: float) -> None:
+        super().replicas(node, services, change, cause, now)
+        if change > 0:
+            for loss in self.losses:
+                if loss.node is node and loss.service in services and loss.back_at is None:
+                    loss.back_at = now
+        elif cause in (Cause.OPERATION, Cause.RETREAT):
+            for service in dict.fromkeys(services):
+                self._floor(node, service, now)
+        else:
+            self.losses += [Loss(node, service, now) for service in services]
+
+    def _floor(self, node: SimNode, service: int, now: float) -> None:
+        """Rule 3: never below the floor by our own doing."""
+        floor = self._story.floors[service]
+        granted_at = self._record(node).granted_at
+        unknown = sum(
+            loss.service == service and loss.back_at is None and loss.unknown_at(granted_at) for loss in self.losses
+        )
+        if self.healthy[service] + unknown < floor:
+            name = self._story.scenario.services[service].name
+            raise RuleBroken(
+                f"{node.spec.name} goes down and leaves {self.healthy[service]} of {name}, whose floor is {floor} "
+                f"(lease granted {now - granted_at:.1f} s before; {unknown} lost without anybody knowing)"
+            )
+
+    # --- deeds ----------------------------------------------------------------------------------------------
+
+    def deed(self, node: SimNode, deed: Deed, slot: str, now: float) -> None:
+        if deed is not Deed.DISARMED:
+            self._say(f"{node.spec.name} {deed.name.lower().replace('_', ' ')} {slot}")
+        match deed:
+            case Deed.WRITES:
+                self._writes(node, slot, now)
+            case Deed.ARMED:
+                self._arms(node, slot, now)
+            case Deed.GOES_DOWN:
+                self._goes_down(node, now)
+            case Deed.POWER_LOST:
+                self._down(node, now, ours=False)
+            case Deed.PANICKED:
+                self._record(node).failed.add(node.machine.record.entry(slot).version)
+            case Deed.BOOTED:
+                self._booted(node, slot, now)
+            case Deed.MARKED_GOOD:
+                self._confirmed(node, now)
+            case _:
+                pass
+
+    def _writes(self, node: SimNode, slot: str, now: float) -> None:
+        """Rule 2: the booted slot is never written, the passive one only when it is not the way back any more."""
+        if slot == node.machine.booted:
+            raise RuleBroken(f"{node.spec.name} writes the slot that it runs from")
+        if node.machine.running.state is not EntryState.GOOD:
+            raise RuleBroken(f"{node.spec.name} writes its way back while it is on trial")
+        self._no_retry(node)
+
+    def _no_retry(self, node: SimNode) -> None:
+        """Rule 5: no automatic retry into a version that failed here."""
+        operation = node.state.operation
+        version = operation.image.version if operation is not None and operation.image is not None else ""
+        if operation is not None and version in self._record(node).failed and not operation.override_failed:
+            raise RuleBroken(f"{node.spec.name} tries {version} again, which failed there")
+
+    def _arms(self, node: SimNode, slot: str, now: float) -> None:
+        """Rule 2: staged is never next boot without a live lease; going back by itself arms what is confirmed."""
+        if slot != node.machine.booted and node.state.step is not Step.ROLLING_BACK:
+            self._no_retry(node)
+            if now > self._record(node).live_until + 1e-6:
+                raise RuleBroken(f"{node.spec.name} arms slot {slot} without a live lease")
+
+    def _goes_down(self, node: SimNode, now: float) -> None:
+        record = self._record(node)
+        if node.state.step is Step.ROLLING_BACK:
+            retreat = node.state.retreat
+            if retreat is not None and retreat.result.value != "unreachable":
+                record.failed.add(node.machine.running.version)
+            self._down(node, now, ours=True)
+            return
+        self.reboots += 1
+        if now > record.live_until + 1e-6:
+            raise RuleBroken(f"{node.spec.name} reboots without a live lease")
+        self._down(node, now, ours=True)
+        self._budgets(node, now)
+        self._exposure(node)
+
+    def _down(self, node: SimNode, now: float, *, ours: bool) -> None:
+        record = self._record(node)
+        if record.down_since is None:
+            record.down_since, record.down_known_at, record.ours = now, None, ours
+
+    def _booted(self, node: SimNode, slot: str, now: float) -> None:
+        """Rule 2: a power cut at any moment boots the confirmed slot unless a lease was live."""
+        record = self._record(node)
+        leased = now - record.live_until < BOOT_MOST_S
+        if slot != record.safe_slot and not leased:
+            raise RuleBroken(f"{node.spec.name} boots slot {slot} without a lease; {record.safe_slot} is confirmed")
+        record.live_until = 0.0 if slot == record.safe_slot else record.live_until
+        if node.machine.running.state is EntryState.GOOD:
+            record.safe_slot = slot
+            record.down_since = None
+
+    def _confirmed(self, node: SimNode, now: float) -> None:
+        record = self._record(node)
+        if record.safe_slot != node.machine.booted:
+            record.confirmed_at = now
+        record.safe_slot, record.live_until, record.down_since = node.machine.booted, 0.0, None
+
+    # --- groups and rollouts --------------------------------------------------------------------------------
+
+    def _budgets(self, node: SimNode, now: float) -> None:
+        """Rule 3: never beyond a group's budget; who is down without anybody knowing is not counted."""
+        granted_at = self._record(node).granted_at
+        for group in self._story.groups:
+            if not group.takes(node.spec.zone):
+                continue
+            missing = [
+                other for other in self.nodes if group.takes(other.spec.zone) and self._counts(other, granted_at)
+            ]
+            self._within(len(missing), group.max_unavailable, f"group {group.name}", node, missing)
+            if group.max_per_zone:
+                same = [other for other in missing if other.spec.zone == node.spec.zone]
+                self._within(len(same), group.max_per_zone, f"zone {node.spec.zone}", node, same)
+
+    def _counts(self, node: SimNode, granted_at: float) -> bool:
+        record = self._record(node)
+        if record.down_since is None:
+            return False
+        return record.ours or (record.down_known_at is not None and record.down_known_at < granted_at)
+
+    def _within(self, count: int, most: int, what: str, node: SimNode, missing: Sequence[SimNode]) -> None:
+        if count > most:
+            names = ", ".join(other.spec.name for other in missing)
+            raise RuleBroken(f"{node.spec.name} goes down as number {count} of {most} that {what} may miss: {names}")
+
+    def _exposure(self, node: SimNode) -> None:
+        """At most one wave is exposed to a version that has not proved itself."""
+        operation = node.state.operation
+        rollout = self._rollout_of(operation.id) if operation is not None else ""
+        if not rollout or rollout not in self._story.exposures or not self._under_way(node, rollout):
+            return
+        exposed = [other for other in self.nodes if self._under_way(other, rollout)]
+        self._within(len(exposed), self._story.exposures[rollout], "may be exposed", node, exposed)
+
+    def _under_way(self, node: SimNode, rollout: str) -> bool:
+        operation = node.state.operation
+        if operation is None or operation.image is None or node.state.step not in EXPOSED:
+            return False
+        if operation.image.version == self._story.scenario.fleet.version:
+            return False  # on its way back
+        return self._rollout_of(operation.id) == rollout
+
+
+BOOT_MOST_S = 400.0
+"""Longest time between the end of a lease under which a machine went down and the end of its boots."""
+EXPOSED = frozenset({Step.REBOOTING, Step.CONFIRMING, Step.SOAKING})

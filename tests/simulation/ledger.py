@@ -1,0 +1,92 @@
+"""What rows must never take back: ends of operations and rollouts; and what is left when all has come to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
+from app.store import schema
+from tests.simulation.judge import RuleBroken
+from tests.simulation.story import BAD
+from wire.messages import Result
+
+_o, _r, _n, _l = schema.operations.c, schema.rollouts.c, schema.rollout_nodes.c, schema.leases.c
+FAILURES = frozenset(
+    {
+        Result.FELL_BACK,
+        Result.NEVER_SWITCHED,
+        Result.STAGE_FAILED,
+        Result.UNHEALTHY,
+        Result.TIMED_OUT,
+        Result.UNKNOWN,
+        Result.UNREACHABLE,
+    }
+)
+
+
+class Ledger:
+    """Looks at the rows after each round."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, str] = {}
+        self._over: dict[str, str] = {}
+
+    def look(self, conn: Connection) -> None:
+        """Rule 9: terminal states are terminal; an operation ends once."""
+        for operation_id, result in conn.execute(select(_o.id, _o.result).where(_o.state == "ended")):
+            if self._ended.setdefault(operation_id, result) != result:
+                raise RuleBroken(f"{operation_id} ended as {self._ended[operation_id]} and then as {result}")
+        open_ids = conn.execute(select(_o.id).where(_o.state == "open")).scalars()
+        if again := self._ended.keys() & set(open_ids):
+            raise RuleBroken(f"{sorted(again)} had ended and are open again")
+        for rollout_id, state in conn.execute(select(_r.id, _r.state)):
+            if rollout_id in self._over and self._over[rollout_id] != state:
+                raise RuleBroken(f"{rollout_id} was {self._over[rollout_id]} and is {state}")
+            if RolloutState(state) in TERMINAL:
+                self._over[rollout_id] = state
+
+
+def failures(conn: Connection) -> list[tuple[int, str, str]]:
+    """(number of the node, target version, how it failed) of operations that failed on a version that is good."""
+    rows = conn.execute(
+        select(_o.node_id, _o.target_version, _o.result, _o.result_text).where(
+            _o.result.in_([result.value for result in FAILURES]), _o.target_version != BAD
+        )
+    )
+    return [(int(node_id[5:]), version, f"{result}: {text}") for node_id, version, result, text in rows]
+
+
+def under_way(conn: Connection) -> list[str]:
+    """What has not come to its end, in words: operations, leases, rollouts that move."""
+    found = [f"operation {row.id} of {row.node_id[-2:]} in {row.phase}" for row in _open_operations(conn)]
+    found += [f"lease {row.id} of {row.node_id[-2:]}" for row in conn.execute(select(_l).where(_l.ended_at.is_(None)))]
+    moving = (RolloutState.RUNNING.value, RolloutState.ROLLING_BACK.value)
+    found += [f"rollout {row.id} {row.state}" for row in conn.execute(select(_r).where(_r.state.in_(moving)))]
+    return found
+
+
+def _open_operations(conn: Connection) -> list[Any]:
+    return list(conn.execute(select(_o).where(_o.state == "open")))
+
+
+def waiting(conn: Connection) -> list[Mapping[str, Any]]:
+    """Nodes of moving rollouts that wait: node, hold (of the rollout's row, or the node's own), state."""
+    states = (RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value)
+    query = (
+        select(_n.node_id, _n.state, _n.hold, _o.hold.label("operation_hold"), schema.nodes.c.activity)
+        .join_from(schema.rollout_nodes, schema.rollouts, _r.id == _n.rollout_id)
+        .join(schema.nodes, schema.nodes.c.id == _n.node_id)
+        .outerjoin(schema.operations, _o.id == _n.operation_id)
+        .where(_n.state.in_(states), _r.state == RolloutState.RUNNING.value)
+    )
+    return [
+        {
+            "node": row.node_id,
+            "state": row.state,
+            "hold": row.hold or row.operation_hold or next(iter(row.activity.get("holds", [])), None),
+        }
+        for row in conn.execute(query)
+    ]

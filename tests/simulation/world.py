@@ -1,0 +1,453 @@
+"""The run itself: one queue of moments, the nodes, a gateway, conductors and operators around one database."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import insert, select
+
+from app.conductor.loop import Conductor
+from app.config import Address, Settings
+from app.core.errors import TwinrootError
+from app.ids import repeatable
+from app.services import groups
+from app.store import schema
+from app.store.nudges import EVERYTHING
+from sim.dice import Dice
+from sim.node import SimNode
+from sim.simulated import SimFleet
+from tests.server_kit import OPERATOR, add_image
+from tests.simulation.gateway import Gateway, Line
+from tests.simulation.judge import Judge, RuleBroken
+from tests.simulation.ledger import Ledger
+from tests.simulation.stage import START, Killed, fresh_stage
+from tests.simulation.story import BAD, OTHER, TARGET, Story
+from wire.identity import new_private_key, public_key
+from wire.messages import Desired, FromServer, LeaseGrant, LeaseRequest, LeaseWait
+
+FLUSH_S, LOOK_S = 0.4, 0.6
+BEAT_S, SWEEP_S = 5.0, 60.0
+"""The gateway's own: beats are given before each round that is that late, sweeps when they are due."""
+OFFLINE_GRACE_S = 45.0
+HALF_OPEN_S = 90.0
+"""A machine without power says nothing; three heartbeats later it is noticed."""
+SERVER_KEY = public_key(new_private_key())
+IMAGE_BYTES = 100 * 1024 * 1024
+
+SETTINGS = Settings(
+    database_url="sqlite://",
+    data_dir=Path("/nonexistent"),
+    http=Address("127.0.0.1", 8080),
+    gateway=Address("127.0.0.1", 8090),
+    public_url="http://127.0.0.1:8080",
+    agent_url="ws://127.0.0.1:8090/agent",
+    live_url="ws://127.0.0.1:8090/live",
+    secret_key="a secret of the simulation",
+    allow_unencrypted=False,
+)
+
+
+@dataclass(eq=False)
+class Way:
+    """A node's way to the gateway. `busy_until`: messages of one direction never overtake each other."""
+
+    node: SimNode
+    node_id: str
+    line: Line | None = None
+    trying: bool = False
+    tries: int = 0
+    up_until: float = 0.0
+    down_until: float = 0.0
+
+
+class World:
+    """One run of a story. `trace` holds a line for everything that matters, with the run's seconds."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.dice = Dice("run", story.seed)
+        self.now, self.offset = START, 0.0
+        self.trace: list[str] = []
+        self.errors: list[str] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._counter = itertools.count()
+        self._planned: set[str] = set()
+        self.stage = fresh_stage()
+        self.stage.step = self._at_step
+        self.stage.nudges.subscribe(self._nudged)
+        self.actor = ""
+        self._depth = 0
+        self.deaf = False
+        self.kill_in: int | None = None
+        self.judge = Judge(story, self.rollout_of, self.say)
+        self.fleet = SimFleet(story.scenario, START, self.judge)
+        self.judge.nodes = self.fleet.nodes
+        self.ways = {node.spec.number: Way(node, f"node_{node.spec.number:026d}") for node in self.fleet.nodes}
+        self.gateway: Gateway | None = None
+        self.conductors: list[Conductor | None] = [None] * story.conductors
+        self.ledger = Ledger()
+        self._leases: set[str] = set()
+        self._rollouts: dict[str, str] = {}
+        self._beat_at = self._round_at = START
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Since the start of the run."""
+        return self.now - START
+
+    def clock(self) -> float:
+        """The server's wall time."""
+        return self.now + self.offset
+
+    def true(self) -> float:
+        return self.now
+
+    def after(self, seconds: float, act: Callable[[], None], name: str = "") -> None:
+        """Do this later; of one name only one waits."""
+        if name:
+            if name in self._planned:
+                return
+            self._planned.add(name)
+        heapq.heappush(self._queue, (self.now + seconds, next(self._counter), self._named(act, name)))
+
+    def _named(self, act: Callable[[], None], name: str) -> Callable[[], None]:
+        def run() -> None:
+            self._planned.discard(name)
+            act()
+
+        return run if name else act
+
+    def say(self, text: str) -> None:
+        self.trace.append(f"{self.now - START:9.3f}  {text}")
+
+    def run(self, until: float) -> None:
+        """Let everything happen up to this moment of the run (seconds since its start)."""
+        end = START + until
+        while True:
+            moment = min(self._queue[0][0] if self._queue else end, self.fleet.next_at)
+            if moment > end:
+                break
+            self.now = max(self.now, moment)
+            self.serve(self.fleet.advance(self.now))
+            while self._queue and self._queue[0][0] <= self.now:
+                _, _, act = heapq.heappop(self._queue)
+                act()
+            if self.errors:
+                raise RuleBroken(self.errors[0])
+        self.now = max(self.now, end)
+
+    # --- making it ------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Rows of everybody, then the processes."""
+        with self.stage.write() as change:
+            change.conn.execute(insert(schema.nodes), [self._row(way) for way in self.ways.values()])
+            for version in (TARGET, OTHER, BAD):
+                digest, fleet = self.story.scenario.digest_of(version), self.story.scenario.fleet
+                add_image(
+                    change.conn,
+                    version,
+                    id=f"image_{version}",
+                    os=fleet.os,
+                    arch=fleet.arch,
+                    digest=digest,
+                    size=IMAGE_BYTES,
+                    created_at=START - 86_400,
+                )
+        for plan in self.story.groups:
+            wish = groups.Wish(name=plan.name, selector=plan.selector, policy=plan.policy)
+            groups.create(self.stage, OPERATOR, wish, "simulation", self.clock())
+        self.start_gateway()
+        for place in range(len(self.conductors)):
+            self.start_conductor(place)
+
+    def _row(self, way: Way) -> dict[str, Any]:
+        spec = way.node.spec
+        return {
+            "id": way.node_id,
+            "name": spec.name,
+            "public_key": f"key-{spec.number}",
+            "machine_id": f"machine-{way.node_id}",
+            "hardware": f"sha256:{spec.number:064x}",
+            "admission": "admitted",
+            "labels": spec.labels,
+            "joined_at": START - 86_400,
+            "admitted_at": START - 86_400,
+            "slots": [],
+            "health": {},
+            "activity": {},
+        }
+
+    # --- processes ------------------------------------------------------------------------------------------
+
+    def start_gateway(self) -> None:
+        def start() -> None:
+            self.gateway = Gateway(self.stage, SETTINGS, self.clock, self.true, self.post, self._known)
+
+        self.act("gateway", start)
+        self._beat_at = self.now
+        self.after(SWEEP_S, self._sweep, "sweep")
+        for way in self.ways.values():
+            self._reach(way, 2.0)
+
+    def start_conductor(self, place: int) -> None:
+        self.conductors[place] = Conductor(self.stage, self.clock)
+        self._wake(place)
+
+    def act(self, actor: str, work: Callable[[], object]) -> bool:
+        """Let a process work; False when it died over it, and then it starts again later."""
+        before, self.actor = self.actor, actor
+        try:
+            work()
+        except Killed:
+            self.say(f"{actor} dies")
+            self._died(actor)
+            return False
+        finally:
+            self.actor = before
+        return True
+
+    def _died(self, actor: str) -> None:
+        if actor == "gateway":
+            self.end_gateway(in_order=False)
+            self.after(self.dice.between(1.0, 30.0), self.start_again, "start gateway")
+        elif actor.startswith("conductor"):
+            place = int(actor.split()[1])
+            self.conductors[place] = None
+            self.after(self.dice.between(1.0, 20.0), lambda: self.start_conductor(place), f"start {place}")
+
+    def start_again(self) -> None:
+        if self.gateway is None:
+            self.start_gateway()
+
+    def end_gateway(self, *, in_order: bool) -> None:
+        """All connections end; nodes come back when one is there again."""
+        gateway, self.gateway = self.gateway, None
+        if gateway is not None and in_order:
+            self.act("old gateway", gateway.stop)
+        for way in self.ways.values():
+            if way.line is not None:
+                way.line.open, way.line = False, None
+                self.fleet.disconnect(way.node, self.now)
+
+    # --- steps of processes ---------------------------------------------------------------------------------
+
+    def _at_step(self, place: str) -> None:
+        """At a transaction of somebody: he may die, or others may come between."""
+        if self.kill_in is not None and self.actor not in ("", "old gateway"):
+            self.kill_in -= 1
+            if self.kill_in <= 0:
+                self.kill_in = None
+                raise Killed
+        if place == "before" and self.actor.startswith("conductor") and self._depth == 0 and self.dice.chance() < 0.1:
+            self._depth += 1
+            try:
+                self._come_between()
+            finally:
+                self._depth -= 1
+
+    def _come_between(self) -> None:
+        others = [place for place in range(len(self.conductors)) if f"conductor {place}" != self.actor]
+        if others and self.dice.chance() < 0.5:
+            self._round(others[0])
+        elif self.gateway is not None:
+            self.act("gateway", self.gateway.flush)
+
+    def _nudged(self, topics: frozenset[str]) -> None:
+        if self.deaf:
+            return
+        gateway = self.gateway
+        if gateway is not None:
+            wanted = [topic.partition(":")[2] for topic in sorted(topics) if topic.startswith("desired:")]
+            if wanted:
+                gateway.to_look |= dict.fromkeys(wanted)
+                self.after(LOOK_S, self._look, "look")
+        for place, conductor in enumerate(self.conductors):
+            if conductor is not None:
+                conductor._nudged(topics)
+                if not topics.isdisjoint({"operations", EVERYTHING}):
+                    self._wake(place)
+
+    def _look(self) -> None:
+        if self.gateway is not None and self.gateway.to_look:
+            self.act("gateway", self.gateway.look)
+
+    def _flush(self) -> None:
+        if self.gateway is not None and self.act("gateway", self.gateway.flush) and self.gateway.to_look:
+            self.after(LOOK_S, self._look, "look")
+
+    def _sweep(self) -> None:
+        gateway = self.gateway
+        if gateway is not None and self.act("gateway", lambda: gateway.sweep(OFFLINE_GRACE_S)):
+            self.after(SWEEP_S, self._sweep, "sweep")
+            self._look()
+
+    def _beat(self) -> None:
+        """As often as anybody may look at it; not more often, for each is a transaction."""
+        if self.gateway is not None and abs(self.now - self._beat_at) >= BEAT_S:
+            self._beat_at = self.now
+            self.act("gateway", self.gateway.beat)
+
+    def _wake(self, place: int) -> None:
+        self.after(self.story.wake_s, lambda: self._round(place), f"woken {place}")
+
+    def _round(self, place: int) -> None:
+        conductor = self.conductors[place]
+        if conductor is None:
+            return
+        self._beat()
+        lives = self.act(f"conductor {place}", conductor.round)
+        self._note_leases()
+        if lives:
+            self.after(self.story.round_s, lambda: self._round(place), f"round {place}")
+
+    def _note_leases(self) -> None:
+        """Tell the judge of leases that were granted at this moment."""
+        with self.stage.read() as conn:
+            rows = conn.execute(select(schema.leases.c.id, schema.leases.c.node_id)).all()
+            self.ledger.look(conn)
+        for lease_id, node_id in rows:
+            if lease_id not in self._leases:
+                self._leases.add(lease_id)
+                self.say(f"lease for {int(node_id[5:])}")
+                self.judge.granted(int(node_id[5:]), self.now)
+
+    def operate(self, work: Callable[[], object], words: str) -> bool:
+        """An operator's action; what is not possible changes nothing."""
+        try:
+            done = self.act("operator", work)
+        except TwinrootError as refusal:
+            self.say(f"operator: {words}: {refusal}")
+            return False
+        self.say(f"operator: {words}")
+        return done
+
+    def rollout_of(self, operation_id: str) -> str:
+        """Id of its rollout; empty for none."""
+        if operation_id not in self._rollouts:
+            query = select(schema.operations.c.rollout_id).where(schema.operations.c.id == operation_id)
+            with self.stage.read() as conn:
+                self._rollouts[operation_id] = conn.execute(query).scalar() or ""
+        return self._rollouts[operation_id]
+
+    # --- the network ----------------------------------------------------------------------------------------
+
+    def serve(self, nodes: list[SimNode]) -> None:
+        """Carry away what nodes say, and see who can connect or has gone."""
+        for node in nodes:
+            way = self.ways[node.spec.number]
+            self._carry(way)
+            if way.line is not None and not node.linked:
+                self._gone(way, way.line)
+            if way.line is None and node.can_connect and not node.linked:
+                self._reach(way, 1.0)
+
+    def _carry(self, way: Way) -> None:
+        line = way.line
+        while way.node.outbox:
+            message = way.node.outbox.popleft()
+            if line is None:
+                continue
+            if isinstance(message, LeaseRequest):
+                self.judge.requests[message.nonce] = self.now
+            way.up_until = max(way.up_until, self.now + self._delay_s())
+            said_at = self.now
+
+            def hear(line: Line = line, message: Any = message, said_at: float = said_at) -> None:
+                if line.open and self.gateway is not None:
+                    self.gateway.hear(line, message, said_at)
+                    self.after(FLUSH_S, self._flush, "flush")
+
+            self.after(way.up_until - self.now, hear)
+
+    def _delay_s(self) -> float:
+        return self.dice.between(0.01, 0.2) if self.dice.chance() < 0.97 else self.dice.between(1.0, 15.0)
+
+    def _gone(self, way: Way, line: Line) -> None:
+        """The node's end is gone; ours notices at once, or, when nobody could say so, much later."""
+        way.line = None
+        notice_s = self.dice.between(1.0, HALF_OPEN_S) if way.node.cut_off else way.up_until - self.now + 0.05
+        self.after(max(notice_s, 0.01), lambda: self._notice(line))
+
+    def _notice(self, line: Line) -> None:
+        if self.gateway is not None and line.open:
+            self.gateway.lose(line)
+            self.after(FLUSH_S, self._flush, "flush")
+
+    def cut(self, way: Way) -> None:
+        """The connection is lost, and what was on its way."""
+        if way.line is not None:
+            line, way.line = way.line, None
+            self.fleet.disconnect(way.node, self.now)
+            self._notice(line)
+            self._reach(way, 1.0)
+
+    def _reach(self, way: Way, most_s: float) -> None:
+        if not way.trying:
+            way.trying = True
+            self.after(self.dice.between(0.01, most_s), lambda: self._connect(way))
+
+    def _connect(self, way: Way) -> None:
+        way.trying = False
+        gateway, node = self.gateway, way.node
+        if gateway is None or way.line is not None or not node.can_connect:
+            return
+        found: list[Line | None] = []
+        way.down_until = way.up_until = self.now
+        self.act("gateway", lambda: found.append(gateway.connect(node, way.node_id, SERVER_KEY)))
+        if not found or found[0] is None:
+            way.tries += 1
+            self._reach(way, min(2.0**way.tries, 60.0))
+            return
+        way.tries, way.line = 0, found[0]
+        self._look()
+
+    def post(self, line: Line, message: FromServer) -> None:
+        """Bring a message to its node, now and then twice."""
+        way = self.ways[line.node.spec.number]
+        again = isinstance(message, Desired | LeaseGrant | LeaseWait) and self.dice.chance() < 0.05
+        for _ in range(2 if again else 1):
+            way.down_until = max(way.down_until, self.now + self._delay_s())
+            self.after(way.down_until - self.now, lambda: self._deliver(way, line, message))
+
+    def _deliver(self, way: Way, line: Line, message: FromServer) -> None:
+        if way.line is not line or not line.open or not way.node.can_connect:
+            return
+        if isinstance(message, LeaseGrant):
+            self.judge.delivered(way.node, message.nonce, message.duration_s)
+        self.fleet.receive(way.node, message, self.now)
+        self.serve([way.node])
+
+    def _known(self, node: SimNode, said_at: float) -> None:
+        self.judge.known(node, said_at, self.now)
+
+
+@contextmanager
+def world_of(story: Story) -> Iterator[World]:
+    """A world whose ids repeat, and in which a step that logs an error fails the run."""
+    dice = Dice("ids", story.seed)
+    count = itertools.count()
+    made: list[World] = []
+
+    def collect(_logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+        if method in ("error", "exception", "critical") and made:
+            made[0].errors.append(f"{event.get('event')}: {event}")
+            made[0].say(f"ERROR {event.get('event')}: {event.get('exception', '')}")
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[structlog.processors.format_exc_info, collect])
+    try:
+        with repeatable(lambda: (next(count) << 64) | dice.bits()):
+            made.append(World(story))
+            yield made[0]
+    finally:
+        structlog.reset_defaults()
