@@ -12,7 +12,7 @@ from tests.simulation.story import CALM_S, Fault, story
 from tests.simulation.world import World, world_of
 
 STEP_S = 60.0
-PATIENCE_S = 900.0
+PATIENCE_S = 400.0
 """When nothing goes wrong any more some nodes, one after another, are through by then."""
 LONGEST_S = 1800.0
 """For the way back of all of them."""

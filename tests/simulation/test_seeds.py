@@ -23,7 +23,7 @@ LEAST_PER_S = 1000 / 360
 
 
 def test_seeds_hold_all_rules() -> None:
-    """As many seeds as the time allows, in two processes; a seed that breaks a rule names the command that repeats it."""
+    """As many as the time allows, in two processes; a seed that breaks a rule names the command that repeats it."""
     commands = [
         [sys.executable, "-m", "tests.simulation", f"--from={FIRST + place}", f"--step={PROCESSES}", f"--for={SECONDS}"]
         for place in range(PROCESSES)
