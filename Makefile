@@ -20,10 +20,11 @@ bench:
 	@scripts/setup test
 	@.venv/bin/python -m bench $(ONLY)
 
-# The long runs: many seeds of the crash tests, for whoever changes the agent or the store.
+# The long runs: many seeds of the crash tests, then an hour of seeds of the simulation that nobody has run before.
 soak:
 	@scripts/setup test
 	@TWINROOT_SOAK=1 .venv/bin/pytest tests/agent tests/conductor $(ARGS)
+	@TWINROOT_SEEDS_S=$${TWINROOT_SEEDS_S:-3600} TWINROOT_SEEDS_FROM=$$(date +%s) .venv/bin/pytest tests/simulation $(ARGS)
 
 # docs/pictures/*.png, taken from a demo fleet that the script starts.
 pictures:
