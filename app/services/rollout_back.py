@@ -99,7 +99,8 @@ def _unknown(change: Change, rollout: Rollout, node: Node, row: RolloutNode, now
 
 
 def _moved(row: RolloutNode) -> bool:
-    return row.state in (RolloutNodeState.DONE, RolloutNodeState.FAILED)
+    left_moved = row.state is RolloutNodeState.LEFT and row.moving_at is not None
+    return left_moved or row.state in (RolloutNodeState.DONE, RolloutNodeState.FAILED)
 
 
 def _stays(change: Change, rollout: Rollout, node: Node, row: RolloutNode, why: str, now: float) -> bool:

@@ -88,8 +88,8 @@ def _under_way(seen: Seen, now: float) -> dict[str, Any]:
 
 def _ended(rollout: Rollout, seen: Seen, now: float) -> dict[str, Any]:
     row, result = seen.row, seen.result or Result.UNKNOWN
-    if row.state is RolloutNodeState.WAITING and result is Result.CANCELLED and _goes_on(rollout):
-        return {"operation_id": None, "ordered_at": None, "staged_at": None}  # we took it back ourselves
+    if row.state is RolloutNodeState.WAITING and _taken_back(seen, result) and _goes_on(rollout):
+        return {"operation_id": None, "ordered_at": None, "staged_at": None}
     state = ENDS[result]
     values: dict[str, Any] = {
         "state": state.value,
@@ -103,6 +103,12 @@ def _ended(rollout: Rollout, seen: Seen, now: float) -> dict[str, Any]:
         values["staged_at"] = row.staged_at or seen.granted_at
         values["confirmed_at"] = row.confirmed_at or seen.ended_at or now
     return values
+
+
+def _taken_back(seen: Seen, result: Result) -> bool:
+    """We called it back ourselves: also where the node, which never had a lease, was not heard of since."""
+    unheard = result is Result.TIMED_OUT and seen.cancel_asked and seen.granted_at is None
+    return result is Result.CANCELLED or unheard
 
 
 def _goes_on(rollout: Rollout) -> bool:
@@ -169,7 +175,7 @@ def _shunned(conn: Connection, rollout: Rollout) -> str | None:
 
 
 def _failing(conn: Connection, rollout: Rollout) -> str | None:
-    forgiven = rollouts.last_event_at(conn, rollout.id, RolloutEventKind.RESUMED_FROM_HALT.value)
+    forgiven = rollouts.last_event(conn, rollout.id, RolloutEventKind.RESUMED_FROM_HALT.value)
     return stops(rollout.policy, rollout_nodes.tally(conn, rollout.id, forgiven))
 
 

@@ -35,6 +35,7 @@ _HOLDS_AT_ONCE = 200
 _BEGUN_S = 120.0
 """An order that did not begin to stage within this does not count as a download: the node holds it."""
 
+UNDER_WAY = (RolloutNodeState.WAITING, RolloutNodeState.ORDERED, RolloutNodeState.MOVING)
 STOPPED = (RolloutState.PAUSED, RolloutState.HALTED, RolloutState.ROLLING_BACK, RolloutState.ABORTED)
 
 
@@ -73,13 +74,18 @@ def _give(db: Database, rollout: Rollout, now: float) -> int:
         hold = targets.staging_hold(facts) or (None if rollout.leads_back else _busy(facts))
         if _differs(facts, hold):
             holds.append((facts.id, hold))
-        if hold is None and len(free) < min(places, PER_LOOK) and (facts.stage_at is None or facts.stage_at <= now):
+        if hold is None and len(free) < min(places, PER_LOOK) and _may_stage(rollout, facts, now):
             free.append(facts.id)
     _write_holds(db, rollout, holds)
     ordered = 0
     for start in range(0, len(free), AT_ONCE):
         ordered += _order(db, rollout.id, free[start : start + AT_ONCE], now)
     return ordered
+
+
+def _may_stage(rollout: Rollout, facts: Facts, now: float) -> bool:
+    """Also when its time is further away than it can be: then the clock was set back."""
+    return facts.stage_at is None or not 0 < facts.stage_at - now <= rollout.policy.stage_jitter_s
 
 
 def _busy(facts: Facts) -> Hold | None:
@@ -238,8 +244,11 @@ def _let_go(db: Database, rollout: Rollout, now: float) -> None:
 
 
 def _take_one(change: Change, rollout: Rollout, seen: Seen, now: float) -> bool:
+    row = rollout_nodes.get(change.conn, rollout.id, seen.row.node_id)  # it may have got its lease since it was seen
+    if row is None or row.state not in UNDER_WAY or row.operation_id != seen.row.operation_id:
+        return False
     words = rollout.state.value.replace("-", " ")
-    return take_order(change, rollout, seen.row, f"{rollout.name} is {words}", now)
+    return take_order(change, rollout, row, f"{rollout.name} is {words}", now)
 
 
 def take_order(change: Change, rollout: Rollout, row: RolloutNode, why: str, now: float) -> bool:

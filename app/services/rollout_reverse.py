@@ -18,7 +18,7 @@ from app.core.rollouts import TERMINAL, Move, RolloutKind, RolloutNodeState, Rol
 from app.core.slots import way_back_of
 from app.services.acting import need, possible, record
 from app.services.groups import policy_for
-from app.services.orders import Wish, begin, locked_node
+from app.services.orders import begin, locked_node
 from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout, tell
 from app.services.rollout_orders import mark_ordered, take_back
 from app.services.rollout_spec import Resolved, RolloutSpec
@@ -27,8 +27,6 @@ from app.services.rollouts import draft_within
 from app.store import fleet, groups, nodes, rollout_facts, rollout_nodes
 from app.store.database import Change, Database
 from app.store.rollouts import Rollout
-
-_MOVED = (RolloutNodeState.DONE, RolloutNodeState.FAILED, RolloutNodeState.MOVING)
 
 
 def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float, *, wave: int | None = None) -> str:
@@ -43,6 +41,7 @@ def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float
         moved = _moved_nodes(change.conn, source, wave)
         if not moved:
             raise NotPossible("nothing-to-do", f"No node of rollout {source.number} runs what it led to.")
+        moved = _not_under_way(change.conn, moved)
         if source.state is RolloutState.RUNNING:
             text = f"Paused by {actor.name}: {_part(wave)} is sent back{because(reason)}"
             enter(change, actor, source, Move.PAUSE, text, reason, now)
@@ -65,6 +64,7 @@ def reverse_group(db: Database, actor: Actor, group_id: str, reason: str, now: f
         members = tuple(groups.member_ids(change.conn, group.selector))
         if not members:
             raise NotPossible("nothing-to-do", f"There is no admitted node in group {group.name}.")
+        members = _not_under_way(change.conn, members)
         spec = _spec(group.policy, group.id, members, reason)
         resolved = Resolved((), spec.policy or group.policy, group.name, "", members)
         return _begin(change, actor, spec, resolved, None, now).id
@@ -86,8 +86,10 @@ def reverse_node(
         made = _begin(change, actor, spec, Resolved((), spec.policy or GroupPolicy(), "", "", (node.id,)), None, now)
         node = locked_node(change, node_id)
         possible(refusal_to_roll_back(node))
-        wish, row = wish_of(node, way_back_of(node), made), rollout_nodes.get(conn, made.id, node.id)
-        assert isinstance(wish, Wish) and row is not None, "its gate asks for a way back"
+        wish, row = wish_of(conn, node, way_back_of(node), made), rollout_nodes.get(conn, made.id, node.id)
+        if isinstance(wish, str):
+            raise NotPossible("bad-version", f"{node.name} cannot go back: {wish}.")
+        assert row is not None, "it was drafted with this node"
         wish = replace(wish, override_failed=False, override_floor=override_floor)
         operation = begin(change, actor, node, wish, reason, now)
         mark_ordered(change, row, node, operation, now)
@@ -110,11 +112,21 @@ def _reversible(source: Rollout, wave: int | None) -> None:
 
 def _moved_nodes(conn: Connection, source: Rollout, wave: int | None) -> tuple[str, ...]:
     """Those that run what it led to, or are on their way there."""
-    rows = rollout_nodes.in_states(conn, source.id, _MOVED, wave=wave)
+    rows = rollout_nodes.moved(conn, source.id, wave=wave)
     reached = rollout_facts.reached(conn, source.id)
     moving = {row.node_id for row in rows if row.state is RolloutNodeState.MOVING}
     facts = rollout_facts.Reader(conn, (), source.policy.absent_after_s, source.created_at)
     return tuple(one.id for one in facts.of([row.node_id for row in rows]) if one.digest in reached or one.id in moving)
+
+
+def _not_under_way(conn: Connection, node_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Without those that are being sent back; NotPossible when these are all, as when somebody asks twice."""
+    under_way = rollout_nodes.under_way_back(conn)
+    left = tuple(node_id for node_id in node_ids if node_id not in under_way)
+    if not left:
+        numbers = sorted({under_way[node_id] for node_id in node_ids})
+        raise NotPossible("already-underway", f"They are being sent back already, by rollout {numbers[0]}.")
+    return left
 
 
 def _spec(policy: GroupPolicy, group_id: str | None, node_ids: Sequence[str], reason: str) -> RolloutSpec:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from app.core.nodes import Node
 from app.core.slots import WayBackChoice, way_back_of
 from app.services.orders import Wish
-from app.store import images, rollout_facts, rollout_nodes
+from app.store import bad_versions, images, rollout_facts, rollout_nodes
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollouts import Rollout
 from wire.messages import OperationKind
@@ -16,7 +16,10 @@ from wire.messages import OperationKind
 def way_back_wish(conn: Connection, rollout: Rollout, node: Node) -> Wish | str:
     """For a node of a reverse rollout: to what it ran before the rollout that is reversed, or why it stays."""
     if rollout.source_id is None:
-        return wish_of(node, way_back_of(node), rollout)
+        here = rollout_nodes.get(conn, rollout.id, node.id)
+        if here is None or here.old_digest != node.booted_digest:  # it went somewhere since: back is not back any more
+            return f"it runs {node.version or 'another version'} now, which it did not when it was to go back"
+        return wish_of(conn, node, way_back_of(node), rollout)
     row = rollout_nodes.get(conn, rollout.source_id, node.id)
     if row is None:
         return "it was not moved by the rollout that is reversed"
@@ -30,7 +33,7 @@ def way_back_from(conn: Connection, rollout: Rollout, node: Node, row: RolloutNo
     reached = rollout_facts.reached(conn, row.rollout_id)
     if node.booted_digest not in reached:
         return f"it runs {node.version or 'another version'}, which that rollout did not lead to"
-    return wish_of(node, _choice(conn, node, row), rollout)
+    return wish_of(conn, node, _choice(conn, node, row), rollout)
 
 
 def _choice(conn: Connection, node: Node, row: RolloutNode) -> WayBackChoice | None:
@@ -43,9 +46,13 @@ def _choice(conn: Connection, node: Node, row: RolloutNode) -> WayBackChoice | N
     return WayBackChoice(row.old_version, row.old_digest, False, found[0].id) if found else None
 
 
-def wish_of(node: Node, choice: WayBackChoice | None, rollout: Rollout) -> Wish | str:
+def wish_of(conn: Connection, node: Node, choice: WayBackChoice | None, rollout: Rollout) -> Wish | str:
+    """The order that leads there, or why there is none: gates stop no way back, but a bad version is none (rule 5)."""
     if choice is None:
         return f"it has no way back: neither a slot nor an image of what {node.name} ran before is known"
+    bad = bad_versions.get(conn, choice.digest or "")
+    if bad is not None:
+        return f"what it ran before, {bad.version}, is bad fleet-wide: {bad.reason}"
     kind = OperationKind.ROLLBACK if choice.local else OperationKind.ACTIVATE
     return Wish(
         kind,

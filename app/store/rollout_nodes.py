@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
 from app.core.rollout_ends import Tally
-from app.core.rollouts import RolloutNodeState
-from app.store.schema import nodes, rollout_nodes
+from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState
+from app.store.schema import nodes, rollout_events, rollout_nodes, rollouts
 from wire.messages import Result
 
 _c = rollout_nodes.c
@@ -134,6 +134,12 @@ def change(conn: Connection, row: RolloutNode, **values: Any) -> bool:
 
 # --- what the conductor looks for ---------------------------------------------------------------------------
 
+MOVED = or_(
+    _c.state.in_((_M, RolloutNodeState.DONE.value, RolloutNodeState.FAILED.value)),
+    and_(_c.state == RolloutNodeState.LEFT.value, _c.moving_at.is_not(None)),
+)
+"""It may run what the rollout led to: also one that left under its lease, as when another order took it on trial."""
+
 
 def not_ended(conn: Connection, rollout_id: str) -> int:
     """Nodes that have not come to their end."""
@@ -142,30 +148,34 @@ def not_ended(conn: Connection, rollout_id: str) -> int:
 
 
 def to_send_back(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNode]:
-    """Nodes that moved and of which nobody has said yet that they are back or need not go."""
-    gone = (_M, RolloutNodeState.DONE.value, RolloutNodeState.FAILED.value)
+    """Nodes that moved and of which nobody has said yet that they are back or need not go; those that can be told now
+    first, so that many who are away do not keep the others."""
     query = _query().where(
-        _c.rollout_id == rollout_id,
-        _c.state.in_(gone),
-        _c.back_operation_id.is_(None),
-        _c.back_ended_at.is_(None),
+        _c.rollout_id == rollout_id, MOVED, _c.back_operation_id.is_(None), _c.back_ended_at.is_(None)
     )
-    return [rollout_node_of(row) for row in conn.execute(query.order_by(_c.moving_at.desc(), _c.node_id).limit(limit))]
+    in_order = query.order_by(nodes.c.connection != "online", _c.moving_at.desc(), _c.node_id)
+    return [rollout_node_of(row) for row in conn.execute(in_order.limit(limit))]
+
+
+def moved(conn: Connection, rollout_id: str, *, wave: int | None = None) -> list[RolloutNode]:
+    """Nodes that may run what the rollout led to."""
+    query = _query().where(_c.rollout_id == rollout_id, MOVED)
+    if wave is not None:
+        query = query.where(_c.wave == wave)
+    return [rollout_node_of(row) for row in conn.execute(query.order_by(_c.wave, nodes.c.name, _c.node_id))]
 
 
 def going_back(conn: Connection, rollout_id: str) -> int:
     """Nodes that still have to come back."""
-    gone = (_M, RolloutNodeState.DONE.value, RolloutNodeState.FAILED.value)
     query = select(func.count()).where(
-        _c.rollout_id == rollout_id,
-        _c.back_ended_at.is_(None),
-        or_(_c.state.in_(gone), _c.back_operation_id.is_not(None)),
+        _c.rollout_id == rollout_id, _c.back_ended_at.is_(None), or_(MOVED, _c.back_operation_id.is_not(None))
     )
     return conn.execute(query).scalar_one()
 
 
-def tally(conn: Connection, rollout_id: str, since: float | None) -> Tally:
-    """What judging needs; failures that ended before `since` are forgiven."""
+def tally(conn: Connection, rollout_id: str, since: int | None) -> Tally:
+    """What judging needs; failures that the history tells before its event `since` are forgiven. (Not by time, for the
+    server's clock may be set back.)"""
     moved = (_c.moving_at.is_not(None)) | (_c.state == RolloutNodeState.FAILED.value)
     attempted = conn.execute(select(func.count()).where(_c.rollout_id == rollout_id, moved)).scalar_one()
     query = _query().where(
@@ -176,7 +186,8 @@ def tally(conn: Connection, rollout_id: str, since: float | None) -> Tally:
         ),
     )
     if since is not None:
-        query = query.where(_c.ended_at > since)
+        told = rollout_events.c.rollout_id == rollout_id, rollout_events.c.node_id == _c.node_id
+        query = query.where(exists().where(*told, rollout_events.c.id > since))
     ends = [rollout_node_of(row) for row in conn.execute(query.order_by(_c.ended_at.desc(), _c.node_id))]
     failed = [row for row in ends if row.state is RolloutNodeState.FAILED]
     return Tally(
@@ -194,11 +205,25 @@ def canaries(conn: Connection, rollout_id: str) -> list[RolloutNode]:
 
 
 def next_for_canary(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNode]:
-    """Nodes that can take the place of a canary that left: those of the earliest waves that are connected."""
-    query = _query().where(
-        _c.rollout_id == rollout_id, ~_c.canary, _c.state.in_((_W, _O)), nodes.c.connection == "online"
+    """Nodes that can take the place of a canary that left: those that are connected first, then by wave. One that is
+    not connected is better than none, which would open the gate to all."""
+    query = _query().where(_c.rollout_id == rollout_id, ~_c.canary, _c.state.in_((_W, _O)))
+    in_order = query.order_by(nodes.c.connection != "online", _c.wave, nodes.c.name, _c.node_id)
+    return [rollout_node_of(row) for row in conn.execute(in_order.limit(limit))]
+
+
+def under_way_back(conn: Connection) -> dict[str, int]:
+    """Node id → number of the rollout that was made to send it back and has not done so yet."""
+    query = (
+        select(_c.node_id, rollouts.c.number)
+        .join(rollouts, rollouts.c.id == _c.rollout_id)
+        .where(
+            rollouts.c.kind == RolloutKind.ROLLBACK.value,
+            rollouts.c.state.not_in([state.value for state in TERMINAL]),
+            _c.state.in_(UNDER_WAY),
+        )
     )
-    return [rollout_node_of(row) for row in conn.execute(query.order_by(_c.wave, nodes.c.name).limit(limit))]
+    return {row[0]: row[1] for row in conn.execute(query)}
 
 
 def leave_waiting(conn: Connection, rollout_id: str, text: str, now: float) -> int:

@@ -229,12 +229,12 @@ def events(conn: Connection, rollout_id: str, *, before_id: int | None = None, l
     return [RolloutEvent(row.id, row.at, row.kind, row.text, row.actor, row.node_id) for row in rows]
 
 
-def last_event_at(conn: Connection, rollout_id: str, kind: str) -> float | None:
-    """When something of this kind last happened to it."""
-    query = select(func.max(rollout_events.c.at)).where(
+def last_event(conn: Connection, rollout_id: str, kind: str) -> int | None:
+    """The id of the last event of this kind; later ones have higher ids."""
+    query = select(func.max(rollout_events.c.id)).where(
         rollout_events.c.rollout_id == rollout_id, rollout_events.c.kind == kind
     )
-    found: float | None = conn.execute(query).scalar_one()
+    found: int | None = conn.execute(query).scalar_one()
     return found
 
 

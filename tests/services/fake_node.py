@@ -186,6 +186,10 @@ class FakeNode:
             well = Result.SUCCEEDED if self.healthy else Result.UNHEALTHY
             self._end(well, "" if self.healthy else "its check failed during the soak")
 
+    def give_way(self) -> None:
+        """Its operation ends for another order, and it stays on what it runs."""
+        self._end(Result.CANCELLED)
+
     def _end(self, result: Result, reason: str = "") -> None:
         operation = self.operation
         assert operation is not None
