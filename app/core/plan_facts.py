@@ -171,7 +171,7 @@ class Facts:
             return False
         policy, now = self.groups[node.groups[0]].policy, self.snapshot.now
         young = any(
-            now < target.created_at + policy.minimum_age_s
+            policy.minimum_age_s > 0 and now < target.created_at + policy.minimum_age_s
             for target in rollout.targets
             if target.os_id == node.os_id and canonical_arch(target.arch) == canonical_arch(node.arch)
         )

@@ -187,8 +187,9 @@ class Gates:
         if not memberships or target is None or leads_back(rollout) or rollout.kind is RolloutKind.REBOOT:
             return None
         group = self.standing.groups[memberships[0]]
-        old_enough = target.created_at + group.policy.minimum_age_s
-        if self.standing.now >= old_enough:
+        minimum_s = group.policy.minimum_age_s
+        old_enough = target.created_at + minimum_s
+        if not minimum_s or self.standing.now >= old_enough:  # none asked: also where our clock was set back
             return None
         text = f"{target.version} is too young for group {group.name}: {span(old_enough - self.standing.now)} to go"
         return Hold(HoldCode.MINIMUM_AGE, text, group.id, until=old_enough)
