@@ -21,15 +21,20 @@ from wire.messages import Order
 def start_when_needed(db: Database, now: float) -> bool:
     """Begin a new epoch when some node knows a newer order than it was given; whether one began."""
     with db.read() as conn:
-        if not epochs.newer(conn):
+        if not _newer(conn, now):
             return False
     with db.write(Priority.BACKGROUND) as change:
         fleet.lock(change.conn)
-        found = epochs.newer(change.conn)
+        found = _newer(change.conn, now)
         if not found:  # another conductor was first
             return False
         _start(change, found, now)
     return True
+
+
+def _newer(conn: Connection, now: float) -> list[Newer]:
+    waiting = frozen_by(conn, now)
+    return epochs.newer(conn, None if waiting is None else waiting.starts_at)
 
 
 def _start(change: Change, found: list[Newer], now: float) -> None:
@@ -41,17 +46,21 @@ def _start(change: Change, found: list[Newer], now: float) -> None:
         f"{first.name}{others} has carried out order {_words(first.told)}, and this database gave it only "
         f"{_words(first.given)}: the database is older than the fleet, as after restoring a backup"
     )
-    freeze_id = new_id("freeze")
-    reason = f"{text}. Epoch {epoch} has begun; check what was lost, then lift this freeze"
-    actor = CONDUCTOR.name
-    freezes.add(conn, freeze_id, group_id=None, actor=actor, reason=reason, starts_at=now, ends_at=None)
     for each in found:
         newer = f"Knows order {_words(each.told)}, newer than any that this database gave; epoch {epoch} has begun"
-        events.append(conn, node_id=each.node_id, at=now, kind=EventKind.EPOCH_STARTED, text=newer, actor=actor)
+        kind = EventKind.EPOCH_STARTED
+        events.append(conn, node_id=each.node_id, at=now, kind=kind, text=newer, actor=CONDUCTOR.name)
         change.touch(f"node:{each.node_id}")
     audit.append(conn, CONDUCTOR, "fleet.epoch", "fleet", text, {"epoch": before}, {"epoch": epoch}, now)
-    audit.append(conn, CONDUCTOR, "freeze.set", f"freeze:{freeze_id}", reason, None, {"group": None}, now)
+    if frozen_by(conn, now) is None:  # one freeze waits for one look, however many nodes prove it one after another
+        _freeze(change, f"{text}. Epoch {epoch} has begun; check what was lost, then lift this freeze", now)
     change.touch("freezes", "groups", "fleet", "nodes", "events", "operations")
+
+
+def _freeze(change: Change, reason: str, now: float) -> None:
+    conn, freeze_id = change.conn, new_id("freeze")
+    freezes.add(conn, freeze_id, group_id=None, actor=CONDUCTOR.name, reason=reason, starts_at=now, ends_at=None)
+    audit.append(conn, CONDUCTOR, "freeze.set", f"freeze:{freeze_id}", reason, None, {"group": None}, now)
 
 
 def frozen_by(conn: Connection, now: float) -> Freeze | None:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, or_, select, update
 
-from app.store.schema import fleet, nodes
+from app.core.events import EventKind
+from app.store.schema import events, fleet, nodes
 from wire.messages import Order
 
-MOST_EPOCHS = 1_000_000
-"""One begins when a backup was restored: whoever tells more has made them up."""
+MOST_EPOCHS = 2**30
+"""What fits the columns; beyond it a number is made up."""
+MOST_LOST = 1_000
+"""One begins when a backup was restored: no database lost more of them. So no lie can bring the fleet to numbers at
+which the truth would not be believed any more."""
 
-_NEWER = or_(
-    nodes.c.told_epoch > nodes.c.order_epoch,
-    and_(nodes.c.told_epoch == nodes.c.order_epoch, nodes.c.told_generation > nodes.c.order_generation),
+_CREDIBLE = nodes.c.told_epoch <= select(fleet.c.epoch).scalar_subquery() + MOST_LOST
+_NEWER = and_(
+    _CREDIBLE,
+    or_(
+        nodes.c.told_epoch > nodes.c.order_epoch,
+        and_(nodes.c.told_epoch == nodes.c.order_epoch, nodes.c.told_generation > nodes.c.order_generation),
+    ),
 )
 
 
@@ -46,8 +54,9 @@ def note(conn: Connection, node_id: str, told: Order) -> None:
     conn.execute(update(nodes).where(nodes.c.id == node_id, older).values(**told_columns(told)))
 
 
-def newer(conn: Connection) -> list[Newer]:
-    """Nodes of the fleet that know newer orders, by id."""
+def newer(conn: Connection, frozen_at: float | None = None) -> list[Newer]:
+    """Nodes of the fleet that know newer orders, by id. `frozen_at`: since when an epoch waits for an operator; who has
+    begun one since proves nothing more, so that a node that lies costs one epoch for each time somebody looks."""
     query = select(
         nodes.c.id,
         nodes.c.name,
@@ -56,7 +65,11 @@ def newer(conn: Connection) -> list[Newer]:
         nodes.c.order_epoch,
         nodes.c.order_generation,
     )
-    rows = conn.execute(query.where(_NEWER, nodes.c.admission != "retired").order_by(nodes.c.id))
+    query = query.where(_NEWER, nodes.c.admission != "retired")
+    if frozen_at is not None:
+        has_begun = events.c.node_id == nodes.c.id, events.c.kind == EventKind.EPOCH_STARTED.value
+        query = query.where(~exists().where(*has_begun, events.c.at >= frozen_at))
+    rows = conn.execute(query.order_by(nodes.c.id))
     return [Newer(row[0], row[1], Order(row[2], row[3]), Order(row[4], row[5])) for row in rows]
 
 
@@ -67,7 +80,7 @@ def begin(conn: Connection) -> int:
     """
     highest: int = max(
         conn.execute(select(fleet.c.epoch)).scalar_one(),
-        conn.execute(select(func.coalesce(func.max(nodes.c.told_epoch), 0))).scalar_one(),
+        conn.execute(select(func.coalesce(func.max(nodes.c.told_epoch), 0)).where(_CREDIBLE)).scalar_one(),
     )
     conn.execute(update(fleet).values(epoch=highest + 1))
     conn.execute(select(nodes.c.id).order_by(nodes.c.id).with_for_update(key_share=True)).all()  # in everybody's order

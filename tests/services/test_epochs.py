@@ -62,6 +62,25 @@ def test_a_newer_order_begins_an_epoch_and_freezes_the_fleet(database: Database)
     assert holders(database) == {"b"}
 
 
+def test_a_node_that_lies_costs_one_epoch_and_one_freeze_until_somebody_has_looked(database: Database) -> None:
+    liar, honest = one(database), node(database, "b", connection_id="conn_2")
+    for number in (3, 50, 900):
+        reports(database, liar, Order(number, 1))
+        epochs.start_when_needed(database, NOW + number)
+    assert orders(database) == {(4, 8), (4, 1)}
+
+    intake.apply(
+        database,
+        [Report(honest, "conn_2", NOW, Sections(activity=Activity(phase=Phase.IDLE, order=Order(7, 1))), ())],
+        NOW,
+    )
+    reports(database, liar, Order(800_000, 1))
+    assert epochs.start_when_needed(database, NOW + 901), "another node may know better"
+    assert {order[0] for order in orders(database)} == {8}, "and nobody is led to numbers that are made up"
+    with database.read() as conn:
+        assert len(list(conn.execute(select(schema.freezes)))) == 1
+
+
 def test_an_epoch_that_only_a_node_knows(database: Database) -> None:
     node_id = one(database)
     reports(database, node_id, Order(5, 1))
