@@ -64,8 +64,12 @@ def _unanswered(asking: Asking | None) -> dict[str, float]:
 
 
 def wait_for_lease(turn: Turn, given: LeaseWait) -> None:
-    """Not now: show why, ask again later; an answer to an earlier request leaves the present one out."""
-    asking = turn.state.asking
+    """Not now: show why, ask again later; an answer to an earlier request leaves the present one out. Said again to a
+    node that waits already, it can only call it earlier: its turn has come."""
+    asking, due_s = turn.state.asking, turn.state.ask_s
+    if asking is None and due_s is not None and given.operation_id == turn.operation.id:
+        turn.set(ask_s=min(due_s, turn.now_s + given.retry_s))
+        return
     if asking is None or asking.sent_with(given.nonce) is None:
         return
     if given.nonce != asking.nonce:

@@ -41,6 +41,10 @@ class Asking:
         announced_s = self.retry_s if self.answered else ANSWER_WITHIN_S
         return now - self.nonce_at <= announced_s + _LATE_S
 
+    def asks_later(self, now: float) -> bool:
+        """Whether it was told to wait for longer than it may be left alone when its turn has come."""
+        return self.answered and self.waits(now) and self.nonce_at + self.retry_s > now + SHORT_RETRY_S
+
     def can_be_answered(self, now: float) -> bool:
         return not self.answered and now - self.nonce_at <= ANSWER_WITHIN_S
 

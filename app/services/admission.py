@@ -19,6 +19,7 @@ from app.core.leases import ANSWER_WITHIN_S, Asking, retry_s
 from app.core.planner import Admissions, Standing, admit
 from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.services.admission_apply import Chosen, apply
+from app.services.admission_call import CALL_S, call
 from app.services.admission_renew import renew
 from app.services.admission_view import FleetView
 from app.services.domain_losses import current
@@ -31,6 +32,8 @@ from app.store.database import Database, Priority
 from app.store.nudges import EVERYTHING
 from wire.messages import OperationKind
 
+_LOOK_S = 5.0
+"""While something is wanted: windows open, freezes end and canaries have soaked without anybody's saying so."""
 FULL_S = 30.0
 """All is gathered anew after this: what no nudge told (a gateway that died, a day that began) is seen by then."""
 _STALE_S = 5.0
@@ -106,7 +109,8 @@ class Admission:
         self._revisions: dict[str, int] = {}
         self._unheard_at: float | None = None
         self._edge_at = 0.0
-        """When something changes although nobody says so: a request is given up."""
+        """When something changes although nobody says so: a request is given up, a window opens."""
+        self._called_at: float | None = None
 
     def note(self, topics: Iterable[str]) -> None:
         """These changed."""
@@ -163,8 +167,21 @@ class Admission:
         admissions = admit(known.standing)
         granted = self._grant(db, known, admissions, now)
         self._answer(db, known, admissions, now)
-        self._edge_at = min((answerable_until(asking) for asking in known.view.ready.values()), default=now + FULL_S)
+        look_at = now + _LOOK_S
+        if not granted and self._calls(now):
+            call(db, known.view, known.standing, now)
+        elif not granted:
+            look_at = now + CALL_S
+        self._edge_at = min((answerable_until(asking) for asking in known.view.ready.values()), default=look_at)
+        self._edge_at = min(self._edge_at, look_at)
         return granted
+
+    def _calls(self, now: float) -> bool:
+        """Whether it is time to look over all that wait."""
+        if self._called_at is not None and 0 <= now - self._called_at < CALL_S:
+            return False
+        self._called_at = now
+        return True
 
     # --- the view -------------------------------------------------------------------------------------------
 

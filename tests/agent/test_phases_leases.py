@@ -42,6 +42,20 @@ def test_lease_wait_shows_its_hold_and_asks_later() -> None:
     assert world.state.asking is not None
 
 
+def test_a_node_that_waits_is_called_when_its_turn_comes() -> None:
+    world = ready()
+    asking = world.state.asking
+    hold = Hold(code="group-budget", text="2 of 2 are down")
+    world.give(LeaseWait(operation_id="op", nonce=asking.nonce, hold=hold, retry_s=60))
+    world.give(LeaseWait(operation_id="other", nonce=asking.nonce, hold=hold, retry_s=0))
+    world.wait(1)
+    assert world.state.asking is None, "that was for another operation"
+    world.give(LeaseWait(operation_id="op", nonce=asking.nonce, hold=hold, retry_s=600))
+    world.give(LeaseWait(operation_id="op", nonce=asking.nonce, hold=hold, retry_s=0))
+    world.wait(1)
+    assert world.state.asking is not None and world.state.asking.nonce != asking.nonce
+
+
 def test_a_grant_for_another_nonce_counts_nothing() -> None:
     world = ready()
     world.give(LeaseGrant(lease_id="l", operation_id="op", nonce="other", duration_s=60))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from app.core.holds import Hold
@@ -22,19 +22,22 @@ class Admissions:
     """Of every other candidate that was ready."""
 
 
-def admit(standing: Standing) -> Admissions:
-    """Which of the ready candidates may go down together now, beside what is down already; why the others may not."""
+def admit(standing: Standing, also: Collection[int] = ()) -> Admissions:
+    """Which of the ready candidates may go down together now, beside what is down already; why the others may not.
+
+    `also`: places of candidates that are taken for ready too, a set where they are many.
+    """
     gates = Gates(standing)
-    return admit_ready(standing, gates, Room(standing, gates))
+    return admit_ready(standing, gates, Room(standing, gates), also)
 
 
-def admit_ready(standing: Standing, gates: Gates, room: Room) -> Admissions:
+def admit_ready(standing: Standing, gates: Gates, room: Room, also: Collection[int] = ()) -> Admissions:
     """As `admit`, with `room` less by what was admitted afterwards."""
     admitted: list[int] = []
     holds: dict[int, Hold] = {}
     open_to: list[int] = []
     for place, candidate in enumerate(standing.candidates):
-        if candidate.ready:
+        if candidate.ready or place in also:
             hold = gates.first(place)
             if hold is None:
                 open_to.append(place)

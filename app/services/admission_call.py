@@ -1,0 +1,47 @@
+"""Calling nodes that were told to wait: room that came free does not lie idle until somebody happens to ask again.
+
+A call grants nothing: the node asks, and its request is decided like any other. A call that is lost costs the time
+until the node asks by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.core.holds import HoldCode
+from app.core.leases import Asking
+from app.core.planner import Standing, admit
+from app.services.admission_view import FleetView
+from app.store import operations
+from app.store.database import Database, Priority
+
+CALL_S = 2.0
+"""Between two looks: each goes over all that wait."""
+_BATCH = 200
+_TURN = {"code": HoldCode.NOT_READY.value, "text": "its turn has come: it is asked to ask again", "retry_s": 0.0}
+
+
+def call(db: Database, view: FleetView, standing: Standing, now: float) -> int:
+    """Ask those to ask again that would be admitted now if they did; how many were called."""
+    waiting: dict[int, Asking] = {}
+    for place, candidate in enumerate(standing.candidates):
+        asking = view.asking.get(candidate.operation_id)
+        if asking is not None and asking.asks_later(now):
+            waiting[place] = asking
+    if not waiting:
+        return 0
+    called = [waiting[place] for place in admit(standing, waiting.keys()).admitted if place in waiting]
+    for start in range(0, len(called), _BATCH):
+        _call_some(db, called[start : start + _BATCH])
+    return len(called)
+
+
+def _call_some(db: Database, called: Sequence[Asking]) -> None:
+    with db.write(Priority.BACKGROUND) as change:
+        free = operations.claim(change.conn, [asking.operation_id for asking in called])
+        for asking in called:
+            told = {**_TURN, "nonce": asking.nonce}
+            if asking.operation_id in free and operations.answer_to_wait(
+                change.conn, asking.operation_id, asking.nonce, told
+            ):
+                change.touch(f"desired:{asking.node_id}")
