@@ -46,12 +46,11 @@ def new_version(fleet: Fleet) -> str:
     return version
 
 
-def compose(fleet: Fleet, group: str, version: str) -> int:
-    """Draft it; its number."""
+def compose(fleet: Fleet, group: str, version: str, **policy: str) -> int:
+    """Draft it, with fields of the policy for this rollout alone; its number."""
     operator = fleet.operator
-    operator.submit(
-        f"/rollouts/new?group={group}", "/rollouts/new", target=f"version:{version}", reason=f"{group} to {version}"
-    )
+    words = {"target": f"version:{version}", "reason": f"{group} to {version}", **policy}
+    operator.submit(f"/rollouts/new?group={group}", "/rollouts/new", **words)
     assert operator.status == 200 and "drafted by" in operator.visible_text(), operator.visible_text()
     return int(operator.visible_text().partition("Draft ")[2].partition(":")[0])
 
@@ -61,9 +60,9 @@ def act(fleet: Fleet, number: int, action: str, **values: str) -> None:
     assert fleet.operator.status == 200, fleet.operator.visible_text()
 
 
-def start(fleet: Fleet, group: str, version: str) -> int:
+def start(fleet: Fleet, group: str, version: str, **policy: str) -> int:
     """Compose and start it; its number."""
-    number = compose(fleet, group, version)
+    number = compose(fleet, group, version, **policy)
     fleet.operator.get(f"/rollouts/{number}/start")
     confirm = {"confirm": group} if 'name="confirm"' in fleet.operator.text else {}
     act(fleet, number, "start", **confirm)

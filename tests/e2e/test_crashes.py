@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from signal import SIGKILL
 
 import pytest
 
 from agent.phases.model import Step
+from app.core.holds import HoldCode
+from app.core.policy_json import DAYS as WEEK
 from sim.local import LocalNode
 from tests.agent.image_server import ImageServer
+from tests.e2e import rollouts
 from tests.e2e.kit import Fleet
 from wire.messages import Result
 
@@ -141,6 +145,36 @@ def test_a_slot_on_trial_that_always_loses_its_power_falls_back(fleet: Fleet) ->
     (node.root / "not-yet").unlink()
     fleet.ended(node, operation, Result.FELL_BACK)
     assert fleet.row(node)["version"] == "1.0.0"
+
+
+def test_power_cut_to_all_that_a_rollout_has_staged(fleet: Fleet) -> None:
+    """It stages outside its window too; until the window opens, every node boots what it has confirmed."""
+    later = WEEK[(datetime.now(UTC).weekday() + 3) % 7]
+    rollouts.make_group(fleet, "nightly", "cut=yes", f"windows={later} 02:00-03:00 UTC")
+    nodes = [fleet.powered_off_node() for _ in range(3)]
+    rollouts.join_all(fleet, nodes, [["cut=yes"]] * len(nodes))
+    names = {node.name for node in nodes}
+    number = rollouts.start(fleet, "nightly", "1.1.0")
+    rollouts.until(fleet, number, lambda: {fleet.row(node)["phase"] for node in nodes} == {"staged"}, "all are staged")
+    rollouts.until(
+        fleet, number, lambda: rollouts.holds(fleet, number, names) == {HoldCode.WINDOW}, "the window holds them"
+    )
+    boots = {node.name: node.boot()["boot_id"] for node in nodes}
+    for node in nodes:
+        node.power_cut()
+    for node in nodes:
+        fleet.until(node, lambda node=node: node.boot()["boot_id"] != boots[node.name], "boots again")
+    assert [(node.boot()["slot"], node.boot()["cause"]) for node in nodes] == [("A", "power-cut")] * len(nodes)
+    for node in nodes:
+        fleet.wait(node, lambda row: row["connection"] == "online" and row["phase"] == "staged")
+        slot = next(slot for slot in fleet.ledger.node(fleet.id_of(node))["slots"] if slot["booted"])
+        assert (slot["name"], slot["version"], slot["good"]) == ("A", "1.0.0", True)
+
+    fleet.plane.run("group", "set", "nightly", "windows=", "--reason", "now")
+    assert rollouts.until_ended(fleet, number)["state"] == "succeeded"
+    for node in nodes:
+        assert (fleet.row(node)["version"], node.boot()["slot"]) == ("1.1.0", "B")
+        assert len(fleet.ledger.events(fleet.id_of(node), "staged")) == 1, "what is verified is not written again"
 
 
 # --- the control plane ------------------------------------------------------------------------------------------

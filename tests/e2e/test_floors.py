@@ -73,8 +73,8 @@ def shop(built: Shop) -> Shop:
 
 def test_a_whole_rollout_while_a_container_moves(fleet: Fleet, shop: Shop) -> None:
     town, version = shop.town, rollouts.new_version(fleet)
-    number = rollouts.start(fleet, "shop", version)
-    rollouts.until(fleet, number, lambda: rollouts.in_state(fleet, number, DONE), "its canary is through")
+    number = rollouts.start(fleet, "shop", version, canary_soak_s="5s")
+    rollouts.until(fleet, number, lambda: rollouts.in_state(fleet, number, MOVING), "its canary moves")
     moves(fleet, shop, number)
     ended = rollouts.until_ended(fleet, number)
     assert ended["state"] == RolloutState.SUCCEEDED
@@ -84,13 +84,13 @@ def test_a_whole_rollout_while_a_container_moves(fleet: Fleet, shop: Shop) -> No
 
 
 def moves(fleet: Fleet, shop: Shop, number: int) -> None:
-    """A replica of a node that is still to come goes to one that has none: first there, then no longer here."""
+    """A replica goes from one node that is still to come to another: first there, then no longer here."""
     town = shop.town
     busy = rollouts.in_state(fleet, number, MOVING, DONE)
     here = next(node for node in town.carriers() if node.name not in busy)
-    there = next(node for node in shop.nodes if node not in town.carriers())
+    there = next(node for node in shop.nodes if node not in town.carriers() and node.name not in busy)
     town.start(there, "web-4")
-    rollouts.until(fleet, number, lambda: steadily(town, there), "the replica serves at its new place")
+    rollouts.until(fleet, number, lambda: steadily(town, there), "it serves at its new place")
     for name in town.on(here):
         town.stop(here, name)
 
