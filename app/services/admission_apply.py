@@ -79,6 +79,7 @@ def _still_wanted(
     """Those whose request and rollout are still what they were."""
     requests = leases.requests(conn, [one.operation_id for one in chosen])
     before, after = _by_id(seen.rollouts), _by_id(setting.rollouts)
+    bad = store.bad_digests(conn)
     found = []
     for one in chosen:
         request = requests.get(one.operation_id)
@@ -86,6 +87,8 @@ def _still_wanted(
             continue
         if one.rollout_id is not None and not _unchanged(before.get(one.rollout_id), after.get(one.rollout_id)):
             continue
+        if request.target_digest in bad and not _leads_back(one, after):
+            continue  # withdrawn since, and its rollout is halted in a moment
         found.append((one, request))
     return _behind_their_canaries(conn, found, after)
 

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from app.core.domains import Loss
 from app.core.freezes import freeze_hold
 from app.core.holds import Hold, HoldCode
 from app.core.leases import ANSWER_WITHIN_S, retry_s
 from app.core.plan_check import Costs
 from app.core.rollouts import ACTIVE
 from app.core.services import label_of
+from app.core.windows import is_open
 from app.services.away import Away, services_of
+from app.services.domain_losses import current
 from app.services.node_views import Setting, read_setting
+from app.services.rollout_views import loss_holds
 from app.store import fleet, leases, nodes, operations
 from app.store.database import Database, Priority
 from wire.messages import OperationKind
@@ -30,9 +34,9 @@ def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
         for node_id in sorted(leases.nodes_of(change.conn, operation_ids)):
             nodes.lock_row(change.conn, node_id)
         setting = read_setting(change.conn, now)
-        away = Away(change.conn, setting)
+        away, losses = Away(change.conn, setting), current(change.conn, now, setting.groups)
         for found in leases.asking_again(change.conn, now - ANSWER_WITHIN_S, operation_ids):
-            hold = _stopped(found, setting) or _over_limits(change.conn, found.lease, away, setting, now)
+            hold = _stopped(found, setting, losses) or _over_limits(change.conn, found.lease, away, setting, now)
             if hold is None:
                 leases.renew(change.conn, found.lease, found.nonce, now)
             else:
@@ -41,14 +45,20 @@ def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
             change.touch(f"desired:{found.lease.node_id}")
 
 
-def _stopped(found: leases.Renewal, setting: Setting) -> Hold | None:
-    """Its rollout does not run, or a freeze holds it."""
+def _stopped(found: leases.Renewal, setting: Setting, losses: Sequence[Loss]) -> Hold | None:
+    """Its rollout does not run, a freeze holds it, its window has closed, or much of a domain was lost at once."""
     rollout = next((each for each in setting.rollouts if each.id == found.rollout_id), None)
     if found.rollout_id and (rollout is None or rollout.state not in ACTIVE):
         return Hold(HoldCode.NOT_RUNNING, "waits for its rollout, which does not run", found.rollout_id)
-    if found.kind == OperationKind.ROLLBACK or (rollout is not None and (rollout.leads_back or rollout.break_glass)):
+    if found.kind == OperationKind.ROLLBACK or (rollout is not None and rollout.leads_back):
         return None
-    return freeze_hold(setting.freezes, [group.id for group in setting.grouping.of(found.labels)], setting.now)
+    member_of, passes = setting.grouping.of(found.labels), rollout is not None and rollout.break_glass
+    frozen = None if passes else freeze_hold(setting.freezes, [group.id for group in member_of], setting.now)
+    if frozen is not None:
+        return frozen
+    if member_of and not passes and not is_open(member_of[0].policy.windows, setting.now):
+        return Hold(HoldCode.WINDOW, f"asked again, and the window of group {member_of[0].name} has closed")
+    return next(iter(loss_holds(losses, setting.now)), None)
 
 
 def _over_limits(conn: Connection, held: leases.Lease, away: Away, setting: Setting, now: float) -> Hold | None:

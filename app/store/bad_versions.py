@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy import Connection, Text, cast, insert, select, update
+from sqlalchemy import Connection, Text, cast, func, insert, select, update
 
 from app.store.schema import bad_versions, failed_versions, nodes, operations
-from wire.messages import Activity, OperationKind, Slot, WayBack
+from wire.messages import Activity, OperationKind, Result, Slot, WayBack
 
 
 class Cause(StrEnum):
@@ -109,13 +109,16 @@ class Holder:
 
 
 def holders(conn: Connection, digest: str, since: float) -> list[Holder]:
-    """Nodes that show the digest beside what is booted, and that were not told since then to disarm it."""
+    """Nodes that show the digest beside what is booted, do nothing else, and were not told since then to disarm it. Who
+    was told and never did it, because another order came or it was not heard of, is told again."""
+    busy = select(operations.c.node_id).where(operations.c.state == "open").scalar_subquery()
     told = (
         select(operations.c.node_id)
         .where(
             operations.c.kind == OperationKind.DISARM.value,
             operations.c.target_digest == digest,
             operations.c.created_at >= since,
+            func.coalesce(operations.c.result, "").not_in((Result.CANCELLED.value, Result.TIMED_OUT.value)),
         )
         .scalar_subquery()
     )
@@ -126,6 +129,7 @@ def holders(conn: Connection, digest: str, since: float) -> list[Holder]:
             nodes.c.booted_digest != digest,
             cast(nodes.c.slots, Text).contains(digest, autoescape=True),
             nodes.c.id.not_in(told),
+            nodes.c.id.not_in(busy),
         )
         .order_by(nodes.c.id)
     )

@@ -45,6 +45,8 @@ class Request:
     rollout_id: str | None
     override_floor: bool
     policy: Mapping[str, Any]
+    target_digest: str
+    """Empty: the booted slot is meant."""
 
 
 def requests(conn: Connection, operation_ids: Sequence[str]) -> dict[str, Request]:
@@ -64,6 +66,7 @@ def requests(conn: Connection, operation_ids: Sequence[str]) -> dict[str, Reques
             operations.c.rollout_id,
             operations.c.override_floor,
             operations.c.policy,
+            operations.c.target_digest,
         )
         .join(nodes, (nodes.c.id == operations.c.node_id) & (nodes.c.desired_operation_id == operations.c.id))
         .where(

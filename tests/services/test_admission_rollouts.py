@@ -11,7 +11,8 @@ from sqlalchemy import insert, select, update
 from app.core.group_policy import Amount, GroupPolicy
 from app.services.admission import grant_leases
 from app.services.service_watch import ServiceWatch
-from app.store import rollouts, schema
+from app.store import bad_versions, rollouts, schema
+from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import NOW
@@ -133,6 +134,17 @@ def test_a_rollout_that_changed_after_choosing_gets_nothing(database: Database, 
     assert len(seen[1]) == 1
     with database.write() as change:
         change.conn.execute(update(schema.rollouts).values(**values))
+    assert grant(database, seen, NOW + 1).granted == ()
+
+
+def test_a_version_that_was_withdrawn_after_choosing_gets_nothing(database: Database) -> None:
+    node_id = node(database, "a")
+    asks(database, node_id, target_digest=kit.digest_of("2.0"))
+    seen = choose(database, NOW + 1)
+    assert len(seen[1]) == 1
+    with database.write() as change:
+        bad = BadVersion(kit.digest_of("2.0"), "2.0", "it leaks", Cause.WITHDRAWN, "mb", NOW + 1)
+        bad_versions.remember(change.conn, bad)
     assert grant(database, seen, NOW + 1).granted == ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from app.services.operations import ask_lease
 from app.store import leases, schema
 from app.store.database import Database
 from tests import server_kit as kit
+from tests.rollout_kit import add_group
 from tests.server_kit import NOW
 from wire.messages import LeaseGrant, LeaseRequest, LeaseWait
 
@@ -205,6 +207,26 @@ def test_the_holder_that_asks_again_goes_on_under_the_new_nonce(database: Databa
     assert found is not None and (found.granted_at, found.counted_s) == (NOW + 6, 0.0)
     given = answer(database, node_id)
     assert isinstance(given, LeaseGrant) and given.nonce == "again-a"
+
+
+def test_the_holder_that_asks_again_after_its_window_has_closed_waits(database: Database) -> None:
+    window = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "zone": "UTC"}
+    with database.write() as change:
+        add_group(change.conn, selector="*", policy={"max_unavailable": {"count": 3}})
+    node_id = asking_node(database, "a")
+    assert grant_leases(database, NOW + 1)
+    with database.write() as change:
+        opens = datetime.fromtimestamp(NOW + 7200, UTC).strftime("%H:%M")
+        closes = datetime.fromtimestamp(NOW + 10800, UTC).strftime("%H:%M")
+        policy = {"max_unavailable": {"count": 3}, "windows": [window | {"opens": opens, "closes": closes}]}
+        change.conn.execute(update(schema.groups).values(policy=policy))
+        change.touch("groups")
+    ask_again(database, "a", NOW + 5)
+    grant_leases(database, NOW + 6)
+    told = answer(database, node_id)
+    assert isinstance(told, LeaseWait) and told.hold.code == "window"
+    found = held(database)
+    assert found is not None and found.granted_at == NOW + 1
 
 
 def test_the_holder_that_asks_again_while_too_many_are_away_waits_and_keeps_its_reservation(database: Database) -> None:

@@ -206,3 +206,7 @@ def test_only_staged_copies_of_a_bad_version_are_disarmed(database: Database) ->
         (told,) = conn.execute(schema.operations.select().where(schema.operations.c.kind == "disarm"))
     assert (told.node_id, told.target_digest) == (staged, digest)
     assert disarm_copies(database, NOW + 1) == 0  # told once
+    with database.write() as change:
+        end = {"state": "ended", "result": "cancelled", "ended_at": NOW + 2}
+        change.conn.execute(update(schema.operations).where(schema.operations.c.id == told.id).values(**end))
+    assert disarm_copies(database, NOW + 3) == 1  # another order came between
