@@ -48,6 +48,8 @@ from wire.messages import Ack, Ask, Desired, FromNode, FromServer, Health, Lease
 LIMITS = Limits()
 TICK_S = 1.0
 """A deadline that a tick did not settle is looked at again after this, as the agent's own tick would."""
+LEAST_S = 0.001
+"""Less than this is lost beside the seconds of a wall clock, and the same moment would come again for ever."""
 FIRST_CHECK_S = 0.5
 
 
@@ -311,7 +313,7 @@ class SimNode:
         boot_s, at_s = self.body.boot_s, due_s(self.state, LIMITS)
         if at_s <= boot_s:
             at_s = max(boot_s, self._ticked_s + TICK_S)
-        self._tick_at = self.body.now + (at_s - boot_s)
+        self._tick_at = self.body.now + max(at_s - boot_s, LEAST_S)
 
     # --- its work -------------------------------------------------------------------------------------------
 
