@@ -21,7 +21,7 @@ from app.services.rollout_acting import RolloutEventKind, because, enter, locked
 from app.services.rollout_leaving import leave, replace_canaries
 from app.services.rollout_orders import take_back
 from app.services.rollout_spec import Resolved, RolloutSpec, members, resolve, rollout_of
-from app.store import bad_versions, fleet, rollout_facts, rollout_nodes, rollout_seen, rollouts
+from app.store import bad_versions, fleet, nodes, rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database
 from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
@@ -191,7 +191,7 @@ def leave_out(db: Database, actor: Actor, rollout_id: str, node_id: str, reason:
         rollout = locked_rollout(change, rollout_id)
         not_ended(rollout)
         row = rollout_nodes.get(change.conn, rollout.id, node_id)
-        if row is None and rollout.state is not RolloutState.DRAFT:
+        if row is None and (rollout.state is not RolloutState.DRAFT or nodes.get(change.conn, node_id) is None):
             raise NotFound("node of this rollout", node_id)
         if row is not None:
             leave(change, actor, rollout, row, f"left out by {actor.name}{because(reason)}", now)

@@ -84,17 +84,23 @@ def _abort(rollout: Rollout) -> None:
 
 def _roll_back(rollout: Rollout) -> str | None:
     """The whole, or one wave of it by a rollout of its own."""
-    wave = request.form.get("wave", "")
-    if wave.isdecimal() and len(wave) < 9:
-        return rollout_reverse.reverse(console().db, actor(), rollout.id, reason(), now(), wave=int(wave))
+    wave = _wave()
+    if wave is not None:
+        return rollout_reverse.reverse(console().db, actor(), rollout.id, reason(), now(), wave=wave)
     service.roll_back(console().db, actor(), rollout.id, reason(), now())
     return None
 
 
 def _reverse(rollout: Rollout) -> str:
+    return rollout_reverse.reverse(console().db, actor(), rollout.id, reason(), now(), wave=_wave())
+
+
+def _wave() -> int | None:
+    """The one that was chosen; None: all of it."""
     wave = request.form.get("wave", "")
-    chosen = int(wave) if wave.isdecimal() and len(wave) < 9 else None
-    return rollout_reverse.reverse(console().db, actor(), rollout.id, reason(), now(), wave=chosen)
+    if wave and not (wave.isascii() and wave.isdecimal() and len(wave) < 9):
+        raise NotPossible("no-wave", f"“{wave}” is no wave. Nothing was rolled back.")
+    return int(wave) if wave else None
 
 
 def _leave_out(rollout: Rollout) -> None:
@@ -107,7 +113,10 @@ def _allow_single(rollout: Rollout) -> None:
 
 
 def _break_glass(rollout: Rollout) -> None:
-    service.set_break_glass(console().db, actor(), rollout.id, not rollout.break_glass, reason(), now())
+    wanted = request.form.get("break_glass", "")  # as it was asked: the same request twice is the same wish
+    if wanted not in ("yes", "no"):
+        raise NotPossible("not-said", "Say whether it passes freezes and windows. Nothing was changed.")
+    service.set_break_glass(console().db, actor(), rollout.id, wanted == "yes", reason(), now())
 
 
 PAGES: dict[Action, Page] = {

@@ -153,6 +153,21 @@ def test_break_glass_is_toggled(browser: Browser, database: Database, draft: str
         assert ("break-glass: passes freezes" in browser.get(draft).text) is wanted
 
 
+def test_the_same_wish_twice_is_one(browser: Browser, database: Database, draft: str) -> None:
+    """Two people, or one with two tabs."""
+    asked = [browser.form(f"{draft}/break-glass", "/break-glass") for _ in range(2)]
+    for form in asked:
+        browser.submit(f"{draft}/break-glass", form, reason="the fix must go out")
+    assert stored(database).break_glass
+
+
+def test_a_wave_that_is_none_sends_nobody_back(browser: Browser, database: Database, running: str) -> None:
+    form = browser.form(f"{running}/roll-back", "/roll-back")
+    form.values["wave"] = "1x"
+    answer = browser.submit(f"{running}/roll-back", form, reason="slow")
+    assert "is no wave" in answer.text and stored(database).state is RolloutState.RUNNING
+
+
 # --- while it runs ------------------------------------------------------------------------------------------
 
 
