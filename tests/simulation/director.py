@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 
 class Director:
-    """Fields to read: rollouts (ids, in the order of their start), troubled (numbers of nodes that had a fault of their
-    own: only they may fail on a good version)."""
+    """Fields to read: rollouts and groups (ids, in the order of their start and of their names), troubled (numbers of
+    nodes that had a fault of their own: only they may fail on a good version)."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.rollouts: list[str] = []
         self.troubled: set[int] = set()
         self._freezes: list[str] = []
-        self._groups = self._group_ids()
+        self.groups = self._group_ids()
 
     def _group_ids(self) -> list[str]:
         with self._world.stage.read() as conn:
@@ -42,7 +42,7 @@ class Director:
     def plan(self) -> None:
         """Put everything of the story into the queue."""
         world = self._world
-        world.after(BEGIN_S, lambda: self.begin(self._groups[0], world.story.version))
+        world.after(BEGIN_S, lambda: self.begin(self.groups[0], world.story.version))
         for event in world.story.events:
             world.after(event.at_s, self._doing(event))
 
@@ -108,7 +108,7 @@ class Director:
 
     def freeze(self, number: int) -> None:
         world = self._world
-        group_id = _chosen([None, *self._groups], number)
+        group_id = _chosen([None, *self.groups], number)
         world.operate(
             lambda: self._freezes.append(
                 freezes.freeze(world.stage, OPERATOR, group_id=group_id, reason=REASON, now=world.clock())
@@ -149,7 +149,7 @@ class Director:
         return act
 
     def second(self, number: int) -> None:
-        self.begin(_chosen(self._groups, number), _chosen([OTHER, TARGET], number // 3))
+        self.begin(_chosen(self.groups, number), _chosen([OTHER, TARGET], number // 3))
 
     def reverse(self, number: int) -> None:
         world, rollout_id = self._world, self._one(number)
@@ -216,9 +216,8 @@ class Director:
             world.after(AWAY_S, lambda place=place: world.start_conductor(place), f"start {place}")  # type: ignore[misc]
 
     def clock(self, number: int) -> None:
-        """Up to two hours ahead, or a quarter of an hour back."""
-        ahead = number % 2 == 0
-        self._world.offset += 5.0 + number // 2 % 7200 if ahead else -5.0 - number // 2 % 900
+        """Up to two hours ahead."""
+        self._world.offset += 5.0 + number % 7200
 
     def deafen(self, number: int) -> None:
         world = self._world

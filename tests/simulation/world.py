@@ -23,6 +23,7 @@ from app.store.nudges import EVERYTHING
 from sim.dice import Dice
 from sim.node import SimNode
 from sim.simulated import SimFleet
+from sim.watch import Watch
 from tests.server_kit import OPERATOR, add_image
 from tests.simulation.gateway import Gateway, Line
 from tests.simulation.judge import Judge, RuleBroken
@@ -68,9 +69,12 @@ class Way:
 
 
 class World:
-    """One run of a story. `trace` holds a line for everything that matters, with the run's seconds."""
+    """One run of a story. `trace` holds a line for everything that matters, with the run's seconds.
 
-    def __init__(self, story: Story) -> None:
+    `watch` sees the nodes in the judge's place: then nothing is judged.
+    """
+
+    def __init__(self, story: Story, watch: Watch | None = None) -> None:
         self.story = story
         self.dice = Dice("run", story.seed)
         self.now, self.offset = START, 0.0
@@ -87,7 +91,8 @@ class World:
         self.deaf = False
         self.kill_in: int | None = None
         self.judge = Judge(story, self.rollout_of, self.say)
-        self.fleet = SimFleet(story.scenario, START, self.judge)
+        self._judged = watch is None
+        self.fleet = SimFleet(story.scenario, START, watch or self.judge)
         self.judge.nodes = self.fleet.nodes
         self.ways = {node.spec.number: Way(node, f"node_{node.spec.number:026d}") for node in self.fleet.nodes}
         self.gateway: Gateway | None = None
@@ -312,6 +317,8 @@ class World:
 
     def _note_leases(self) -> None:
         """Tell the judge of leases that were granted at this moment."""
+        if not self._judged:
+            return
         with self.stage.read() as conn:
             rows = conn.execute(select(schema.leases.c.id, schema.leases.c.node_id)).all()
             self.ledger.look(conn)
@@ -432,7 +439,7 @@ class World:
 
 
 @contextmanager
-def world_of(story: Story) -> Iterator[World]:
+def world_of(story: Story, watch: Watch | None = None) -> Iterator[World]:
     """A world whose ids repeat, and in which a step that logs an error fails the run."""
     dice = Dice("ids", story.seed)
     count = itertools.count()
@@ -447,7 +454,7 @@ def world_of(story: Story) -> Iterator[World]:
     structlog.configure(processors=[structlog.processors.format_exc_info, collect])
     try:
         with repeatable(lambda: (next(count) << 64) | dice.bits()):
-            made.append(World(story))
+            made.append(World(story, watch))
             yield made[0]
     finally:
         structlog.reset_defaults()
