@@ -16,10 +16,12 @@ from app.core.group_policy import GroupPolicy
 from app.core.groups import Group, check_name, check_precedence, groups_of, parse_selector
 from app.core.nodes import Node
 from app.core.policy_json import checked, policy_from_builtins
+from app.core.services import PEAK_DAYS
 from app.core.windows import closes_at, is_open, next_openings
 from app.ids import new_id
 from app.services.acting import need
-from app.store import audit, channels, fleet, freezes
+from app.services.service_views import DAY_S
+from app.store import audit, channels, fleet, freezes, services
 from app.store import groups as store
 from app.store.database import Change, Database
 from app.store.groups import NewGroup
@@ -87,6 +89,9 @@ def change(db: Database, actor: Actor, group_id: str, wish: Wish, reason: str, n
             if after == before:
                 raise NotPossible("no-change", f"{before.name} is so already; nothing was changed.")
             store.change(change.conn, after)
+            if after.name != before.name:  # it is the scope of services that name none: no floor falls by a new name
+                day = int(now // DAY_S)
+                services.carry_over(change.conn, before.name, after.name, day, day - PEAK_DAYS)
             _record(change, actor, "group.change", reason, before, after, now)
     except IntegrityError as error:
         raise _taken(wish.name or "") from error
