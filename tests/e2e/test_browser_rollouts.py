@@ -159,9 +159,14 @@ def test_a_rollout_from_its_plan_to_its_end_and_back(operator: Visitor) -> None:
 
     act(page, "Pause", reason="a look")
     state(page, "paused")
-    assert axe_findings(page) == []
+    desk = operator.page("/")
+    freeze(desk, "an audit")
+    page.bring_to_front()
     act(page, "Resume")
-    state(page, "running")
+    expect(page.locator(".holds")).to_contain_text("Freeze", timeout=LONG_MS)
+    desk.bring_to_front()
+    thaw(desk)
+    page.bring_to_front()
     state(page, "succeeded")
     assert tile(page, "done") == NODES
 
@@ -190,19 +195,29 @@ def test_a_bad_image_halts_at_its_canaries_and_says_why(operator: Visitor) -> No
     state(page, "rolled back")
 
 
-def test_a_freeze_holds_it_a_withdrawal_halts_it_and_abort_ends_it(operator: Visitor) -> None:
+def freeze(desk: Page, reason: str) -> None:
+    desk.goto(f"{desk.url}freezes/new")
+    desk.get_by_label("Reason").fill(reason)
+    desk.get_by_role("button", name="Freeze").click()
+    expect(desk.locator(".freeze-banner")).to_contain_text(
+        f"The whole fleet is frozen until somebody lifts it: “{reason}”"
+    )
+
+
+def thaw(desk: Page) -> None:
+    """From the list of freezes."""
+    desk.get_by_role("link", name="Lift…").click()
+    desk.get_by_label("Reason").fill("it is over")
+    desk.get_by_role("button", name="Lift").click()
+    expect(desk.locator(".freeze-banner")).not_to_contain_text("is frozen")
+
+
+def test_a_withdrawal_halts_it_and_abort_ends_it(operator: Visitor) -> None:
     page = operator.page("/rollouts")
     compose(page, "1.3.0")
     act(page, "Start")
     state(page, "running")
-    desk = operator.page("/freezes/new")
-    desk.get_by_label("Reason").fill("an audit")
-    desk.get_by_role("button", name="Freeze").click()
-    page.bring_to_front()
-    expect(page.locator(".holds")).to_contain_text("Freeze", timeout=LONG_MS)
-
-    desk.bring_to_front()
-    desk.goto(operator.url + "/images")
+    desk = operator.page("/images")
     desk.get_by_role("link", name="1.3.0").first.click()
     desk.get_by_role("link", name="Withdraw…").click()
     desk.get_by_label(re.compile("^Type ")).fill("1.3.0")
