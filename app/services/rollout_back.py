@@ -9,8 +9,8 @@ from app.core.actors import CONDUCTOR
 from app.core.errors import NotPossible
 from app.core.nodes import Admission, Connection, Node
 from app.core.rollouts import RolloutNodeState, RolloutState
-from app.core.slots import SWITCHING
-from app.services.orders import begin, locked_node
+from app.core.slots import ARMED, SWITCHING
+from app.services.orders import begin, locked_node, withdraw
 from app.services.rollout_acting import RolloutEventKind, tell, touch
 from app.services.rollout_orders import AT_ONCE, PER_LOOK, author, reason_of
 from app.services.rollout_spec import reader
@@ -109,6 +109,31 @@ def _stays(change: Change, rollout: Rollout, node: Node, row: RolloutNode, why: 
         told = f"{row.name} is not sent back: {why}"
         tell(change, rollout, RolloutEventKind.NODE_FAILED, told, now, node_id=row.node_id)
     return rollout_nodes.change(change.conn, row, back_ended_at=now, text=text)
+
+
+def call_back(db: Database, now: float) -> int:
+    """Call back orders to go back of rollouts that were aborted meanwhile, where nothing is armed; how many."""
+    with db.read() as conn:
+        found = rollout_seen.back_to_take_back(conn, PER_LOOK)
+    called = 0
+    for seen in found:
+        with db.write(Priority.BACKGROUND) as change:
+            rollout = rollouts.get(change.conn, seen.row.rollout_id, lock=True)
+            called += rollout is not None and _call_back(change, rollout, seen, now)
+    return called
+
+
+def _call_back(change: Change, rollout: Rollout, seen: Seen, now: float) -> bool:
+    assert seen.row.back_operation_id is not None, "it was sent back"
+    node = locked_node(change, seen.row.node_id)
+    operation = operations.get(change.conn, seen.row.back_operation_id, lock=True)
+    if operation is None or not operation.open or operation.cancel_asked_at is not None or operation.phase in ARMED:
+        return False
+    if operation.phase is Phase.SOAKING:
+        return False
+    withdraw(change, author(rollout), node, operation, f"{rollout.name} is aborted", now)
+    touch(change, rollout.id)
+    return True
 
 
 def observe_back(db: Database, now: float) -> int:

@@ -8,7 +8,7 @@ Each step is idempotent and may be killed anywhere: it finds in the rows what is
 4. take in: late joiners come, nodes that left the group go;
 5. drafts of groups that follow their channel at once are started;
 6. give orders: early and widely, bounded by downloads at once;
-7. ways back: ordered where a rollout rolls back, and written down when they ended;
+7. ways back: ordered where a rollout rolls back, called back where it was aborted, written down when they ended;
 8. finish: rollouts none of whose nodes is under way;
 9. copies of bad versions are made unbootable;
 10. marks of what needed a person go with their conditions.
@@ -41,6 +41,7 @@ STEPS: tuple[tuple[str, Step, float], ...] = (
     ("rollout-take-in", rollout_take_in.take_in, 5.0),
     ("rollout-follow", following.start_drafts, 1.0),
     ("rollout-order", rollout_orders.give_orders, 1.0),
+    ("rollout-back-stopped", rollout_back.call_back, 1.0),
     ("rollout-back-ended", rollout_back.observe_back, 1.0),
     ("rollout-back", rollout_back.send_back, 1.0),
     ("rollout-finish", rollout_observe.finish, 1.0),

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select
 
 from app.core.nodes import OperationState
-from app.core.rollouts import RolloutNodeState
+from app.core.rollouts import RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.store.rollout_nodes import UNDER_WAY, RolloutNode, rollout_node_of
-from app.store.schema import leases, nodes, operations, rollout_nodes
+from app.store.schema import leases, nodes, operations, rollout_nodes, rollouts
 from wire.messages import Phase, Result
 
 _c = rollout_nodes.c
@@ -82,6 +82,20 @@ def behind(conn: Connection, limit: int) -> list[Seen]:
 def back_ended(conn: Connection, limit: int) -> list[Seen]:
     """Nodes whose way back has ended and whose rows do not say so yet."""
     query = _seen_query(_c.back_operation_id).where(_c.back_ended_at.is_(None), ~_OPEN)
+    return [_seen(row) for row in conn.execute(query.order_by(operations.c.id).limit(limit))]
+
+
+def back_to_take_back(conn: Connection, limit: int) -> list[Seen]:
+    """Nodes whose rollout was aborted while it sent them back, and whose orders to go back have armed nothing and have
+    not been called back."""
+    aborted = exists().where(rollouts.c.id == _c.rollout_id, rollouts.c.state == RolloutState.ABORTED.value)
+    query = _seen_query(_c.back_operation_id).where(
+        _c.back_ended_at.is_(None),
+        aborted,
+        _OPEN,
+        operations.c.phase.in_(UNARMED),
+        operations.c.cancel_asked_at.is_(None),
+    )
     return [_seen(row) for row in conn.execute(query.order_by(operations.c.id).limit(limit))]
 
 

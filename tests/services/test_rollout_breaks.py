@@ -180,3 +180,23 @@ def test_nobody_waits_for_the_clock_to_stage(database: Database, settings: Setti
     rollout_id = begin(world)
     world.now -= 86_400.0
     world.run(rollout_id, until=RolloutState.SUCCEEDED)
+
+
+def test_an_aborted_way_back_leaves_no_order_behind(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 2, replace(WIDE, max_unavailable=Amount(count=1)))
+    rollout_id = begin(world, left_out=(world.join("away").id,))
+    world.run_until(lambda: RolloutNodeState.DONE in world.states(rollout_id).values())
+    service.pause(database, OPERATOR, rollout_id, "", world.now)
+    world.run_until(lambda: RolloutNodeState.MOVING not in world.states(rollout_id).values())
+    moved = [name for name, node in world.nodes.items() if node.version == "2.0"]
+    world.nodes["away"].silent = True  # and takes the budget
+    offline(world, ["away"])
+    service.roll_back(database, OPERATOR, rollout_id, "it is slow", world.now)
+    world.run_until(lambda: all(world.nodes[name].phase is Phase.STAGED for name in moved))
+    service.abort(database, OPERATOR, rollout_id, "it is not so slow", world.now)
+    for _ in range(4):
+        world.tick()
+    assert moved and [world.open_operations(name) for name in moved] == [0] * len(moved)
+    assert {world.nodes[name].version for name in moved} == {"2.0"}
+    assert world.rollout(rollout_id).state is RolloutState.ABORTED
+    assert all(world.rows(rollout_id)[name].back_ended_at is not None for name in moved)
