@@ -67,7 +67,8 @@ def _counted_s(
 def waits_for_us(operation: Operation, now: float) -> bool:
     """The node asked for its lease and was not given it: its deadline stands meanwhile."""
     asked_at = operation.lease_nonce_at
-    return operation.phase not in ARMED and asked_at is not None and now - asked_at <= _ASKS_S
+    waits = operation.phase not in ARMED and operation.phase is not Phase.SOAKING
+    return waits and asked_at is not None and abs(now - asked_at) <= _ASKS_S
 
 
 def end_overdue(db: Database, now: float) -> int:

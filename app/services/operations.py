@@ -86,7 +86,9 @@ def finish(change: Change, report: OperationReport, node_id: str, now: float) ->
         _note_late(change, operation, report, now)
         return
     began_at = leases.granted_at(conn, operation.id) or operation.created_at
-    verdict = judge(operation, report, Seen(node.boot_id, node.slots, node.health_state, now - began_at))
+    counted_s = leases.counted_s(conn, operation.id) + operation.heard_s  # our clock may have been set back since
+    since_s = now - began_at if now < began_at else max(now - began_at, counted_s)
+    verdict = judge(operation, report, Seen(node.boot_id, node.slots, node.health_state, since_s))
     checks = [msgspec.to_builtins(check) for check in report.failed_checks]
     end_operation(
         change,

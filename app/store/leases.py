@@ -196,6 +196,13 @@ def granted_at(conn: Connection, operation_id: str) -> float | None:
     return found
 
 
+def counted_s(conn: Connection, operation_id: str) -> float:
+    """How long its newest lease was out, counted by steps."""
+    query = select(leases.c.counted_s).where(leases.c.operation_id == operation_id)
+    found: float | None = conn.execute(query.order_by(leases.c.granted_at.desc()).limit(1)).scalar_one_or_none()
+    return found or 0.0
+
+
 def of_node(conn: Connection, node_id: str) -> Lease | None:
     """The lease that this node has now."""
     row = conn.execute(select(leases).where(leases.c.node_id == node_id, leases.c.ended_at.is_(None))).one_or_none()

@@ -200,3 +200,16 @@ def test_an_aborted_way_back_leaves_no_order_behind(database: Database, settings
     assert {world.nodes[name].version for name in moved} == {"2.0"}
     assert world.rollout(rollout_id).state is RolloutState.ABORTED
     assert all(world.rows(rollout_id)[name].back_ended_at is not None for name in moved)
+
+
+def test_a_soak_counts_although_the_clock_was_set_back_in_it(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 1, replace(WIDE, timing=replace(WIDE.timing, soak_s=200.0)))
+    rollout_id = begin(world)
+    world.run_until(lambda: world.nodes["n0"].phase is Phase.SOAKING)
+    for _ in range(10):
+        world.tick()
+    world.now -= 90.0
+    world.nodes["n0"].soak_until -= 90.0  # its own clock goes on
+    world.tick(1.0)
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    assert world.states(rollout_id)["n0"] is RolloutNodeState.DONE, world.rows(rollout_id)["n0"].text
