@@ -28,7 +28,7 @@ from app.services.orders import Wish, begin, give_order, locked_node, withdraw
 from app.services.replacement import lock_with_replaced, retire_replaced
 from app.services.retirement import leave_fleet
 from app.services.rollout_reverse import reverse_node
-from app.services.version_gates import refusal_of_version
+from app.services.version_gates import refusal_of_version, refusal_of_way_back
 from app.store import channels, failed_versions, images, nodes
 from app.store.database import Change, Database
 from wire.limits import NAME_CHARS
@@ -94,6 +94,7 @@ def roll_back(db: Database, actor: Actor, node_id: str, reason: str, now: float,
         possible(refusal_to_roll_back(node))
         choice = way_back_of(node)
         assert choice is not None, "its gate asks for one"
+        possible(refusal_of_way_back(change.conn, choice.digest or ""))
         kind = OperationKind.ROLLBACK if choice.local else OperationKind.ACTIVATE
         wish = Wish(kind, choice.image_id, choice.version, choice.digest or "", override_floor=override_floor)
         return _instruct(change, actor, Action.ROLL_BACK, node, wish, reason, now)

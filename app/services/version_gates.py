@@ -8,7 +8,7 @@ from app.core.errors import NotPossible
 from app.core.nodes import Node, Target
 from app.core.rollout_entry import is_downgrade
 from app.core.version_edges import edge
-from app.store import rollout_facts
+from app.store import bad_versions, rollout_facts
 
 
 def refusal_of_version(conn: Connection, node: Node, image: Target, *, allow_downgrade: bool) -> NotPossible | None:
@@ -24,3 +24,11 @@ def refusal_of_version(conn: Connection, node: Node, image: Target, *, allow_dow
         text = f"{image.version} is older than {node.version}, which {node.name} runs; choose to go down, or roll back."
         return NotPossible("downgrade", text)
     return None
+
+
+def refusal_of_way_back(conn: Connection, digest: str) -> NotPossible | None:
+    """Gates stop no way back (rule 7), but a version that is bad fleet-wide is none (rule 5)."""
+    bad = bad_versions.get(conn, digest)
+    if bad is None:
+        return None
+    return NotPossible("bad-version", f"{bad.version} is bad fleet-wide: {bad.reason}. Clear the version first.")

@@ -83,6 +83,8 @@ def test_no_way_back_leads_into_a_withdrawn_version(database: Database, settings
     assert set(world.versions().values()) == {"1.0"}
     assert {row.state for row in world.rows(again).values()} == {RolloutNodeState.LEFT}
     assert all("withdrawn" in row.text for row in world.rows(again).values())
+    with pytest.raises(NotPossible, match="withdrawn"):
+        nodes.roll_back(database, OPERATOR, world.nodes["n0"].id, "by mistake", world.now)
 
 
 def test_the_gate_stays_shut_while_no_canary_can_be_found(database: Database, settings: Settings) -> None:
