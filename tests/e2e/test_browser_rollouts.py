@@ -175,9 +175,10 @@ def test_a_rollout_from_its_plan_to_its_end_and_back(operator: Visitor) -> None:
     assert tile(page, "done") == NODES
 
     page.get_by_role("link", name="Replay").first.click()
+    expect(page.get_by_role("button", name="Play")).to_be_visible()  # its script is there
     page.get_by_role("slider").focus()
     page.keyboard.press("End")
-    expect(page.locator(".waves .p-done")).to_have_count(NODES)
+    expect(page.locator(".waves .p-done")).to_have_count(NODES, timeout=LONG_MS)
 
     page.go_back()
     act(page, "Roll back", reason="latency doubled")
