@@ -27,6 +27,9 @@ AGAIN_S = 3.0
 """AGAIN_MS of static/live.js."""
 _PART = re.compile(r'id="([^"]+)" data-topics="([^"]*)" data-revisions="([^"]*)" data-etag="([^"]*)" hx-get="([^"]*)"')
 
+_FRAME = "freeze-banner"
+"""On every page, and asked for again when somebody freezes."""
+
 Shown = Callable[[str], None]
 """Called with the text of the page and of each new fragment, at once."""
 
@@ -41,10 +44,11 @@ class Part:
 
 
 def parts_of(text: str) -> list[Part]:
-    """The live parts of a page, or of a fragment, as templates mark them (app.web.live)."""
+    """The live parts of a page, or of a fragment, as templates mark them (app.web.live); not those of the frame."""
     return [
         Part(id, topics.split(), [int(each) for each in revisions.split()], unescape(etag), unescape(path))
         for id, topics, revisions, etag, path in _PART.findall(text)
+        if id != _FRAME
     ]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.services.channels import ensure_defaults
+from app.services.fleet import ensure_fleet
 from app.store import server_keys
 from app.store.database import open_database
 from app.store.migrate import migrate
@@ -30,6 +31,7 @@ class Twinroot:
         self.url = f"sqlite:///{folder / 'data' / 'twinroot.db'}"
         migrate(self.url)
         db = open_database(self.url)
+        ensure_fleet(db, NOW)
         ensure_defaults(db, NOW)
         db.close()
         own = {name: value for name, value in os.environ.items() if not name.startswith("TWINROOT_")}
