@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 import structlog
 
+from app.core.clocks import STEP_S
 from app.core.events import EventKind
 from app.core.leases import reason_to_return
 from app.core.nodes import Node, Operation
@@ -86,8 +87,10 @@ def finish(change: Change, report: OperationReport, node_id: str, now: float) ->
         _note_late(change, operation, report, now)
         return
     began_at = leases.granted_at(conn, operation.id) or operation.created_at
-    counted_s = leases.counted_s(conn, operation.id) + operation.heard_s  # our clock may have been set back since
-    since_s = now - began_at if now < began_at else max(now - began_at, counted_s)
+    counted_s = leases.counted_s(conn, operation.id) + operation.heard_s
+    since_s = now - began_at
+    if 0 <= since_s < counted_s:  # our clock was set back since; what was counted is behind by a step of each count
+        since_s = counted_s + 2 * STEP_S
     verdict = judge(operation, report, Seen(node.boot_id, node.slots, node.health_state, since_s))
     checks = [msgspec.to_builtins(check) for check in report.failed_checks]
     end_operation(
