@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--from", type=int, dest="first", default=1)
     parser.add_argument("--step", type=int, default=1, help="to the next seed, where others run those between")
     parser.add_argument("--for", type=float, dest="seconds", default=60.0)
+    parser.add_argument("--most", type=int, default=sys.maxsize, help="no more seeds than this, whatever the time")
     parser.add_argument("--keep-going", action="store_true", help="after a seed that breaks a rule")
     options = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
@@ -30,7 +31,7 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], environ)
     if options.seed is not None:
         return _one(options.seed)
-    return _many(options.first, options.step, options.seconds, keep_going=options.keep_going)
+    return _many(options.first, options.step, options.seconds, options.most, keep_going=options.keep_going)
 
 
 def _one(seed: int) -> int:
@@ -46,7 +47,7 @@ def _one(seed: int) -> int:
     return 1 if outcome.broken else 0
 
 
-def _many(first: int, step: int, seconds: float, *, keep_going: bool) -> int:
+def _many(first: int, step: int, seconds: float, most: int, *, keep_going: bool) -> int:
     """Prints a line for each seed that breaks a rule, and at last how many ran."""
     from tests.simulation.judge import RuleBroken
     from tests.simulation.run import run_seed
@@ -61,7 +62,7 @@ def _many(first: int, step: int, seconds: float, *, keep_going: bool) -> int:
     gc.set_threshold(100_000, 20, 50)  # a run leaves little behind, and looking for it often takes a tenth of the time
     until, count, broken, seed = time.monotonic() + seconds, 0, 0, first
     try:
-        while time.monotonic() < until:
+        while time.monotonic() < until and count < most:
             signal.alarm(HANGS_S)
             outcome = run_seed(seed)
             signal.alarm(0)
