@@ -32,8 +32,8 @@ def new_id(prefix: str) -> str:
 def repeatable(numbers: Callable[[], int]) -> Iterator[None]:
     """Meanwhile ids are made of `numbers` (128 bits each, none twice): a simulated run has to be the same again."""
     global _next_number
-    _next_number = numbers
+    before, _next_number = _next_number, numbers
     try:
         yield
     finally:
-        _next_number = _fresh
+        _next_number = before

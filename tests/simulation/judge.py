@@ -15,6 +15,7 @@ from sim.machine import Deed
 from sim.node import SimNode
 from sim.watch import Cause, Watch
 from tests.simulation.story import Story
+from wire.messages import HealthState
 
 
 class RuleBroken(AssertionError):
@@ -47,6 +48,10 @@ class Record:
     down_since: float | None = None
     """Not serving, for whatever reason."""
     down_known_at: float | None = None
+    unhealthy_known: bool = False
+    """The newest that could be known of its checks is that they fail."""
+    missing_already: bool = False
+    """So it was when its lease was granted: who is missing costs its groups nothing more."""
     ours: bool = False
     """It is down by our doing."""
     failed: set[str] = field(default_factory=set)
@@ -79,7 +84,8 @@ class Judge(Watch):
 
     def granted(self, number: int, now: float) -> None:
         """A lease of this node was committed."""
-        self.records[number].granted_at = now
+        record = self.records[number]
+        record.granted_at, record.missing_already = now, record.unhealthy_known
 
     def delivered(self, node: SimNode, nonce: str, duration_s: float) -> None:
         """A grant has reached its node; it counts from the request."""
@@ -92,6 +98,7 @@ class Judge(Watch):
             if loss.node is node and loss.known_at is None and loss.lost_at <= said_at:
                 loss.known_at = now
         record = self._record(node)
+        record.unhealthy_known = node.state.rounds.state is HealthState.UNHEALTHY
         if record.down_since is not None and record.down_known_at is None and record.down_since <= said_at:
             record.down_known_at = now
 
@@ -209,6 +216,8 @@ class Judge(Watch):
 
     def _budgets(self, node: SimNode, now: float) -> None:
         """Rule 3: never beyond a group's budget; who is down without anybody knowing is not counted."""
+        if self._record(node).missing_already:
+            return
         granted_at = self._record(node).granted_at
         for group in self._story.groups:
             if not group.takes(node.spec.zone):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
+from app.ids import repeatable
 from app.services.channels import ensure_defaults
 from app.services.fleet import ensure_fleet
 from app.store.database import Change, Database, Priority, open_database
@@ -50,7 +52,8 @@ def _empty() -> sqlite3.Connection:
     """A database as if freshly migrated."""
     file = _file().with_name("empty.db")
     migrate(f"sqlite:///{file}")
-    with closing(open_database(f"sqlite:///{file}")) as db:
+    # Of ids of its own: whether a run is the first of its process must not be seen in it.
+    with closing(open_database(f"sqlite:///{file}")) as db, repeatable(itertools.count(1).__next__):
         ensure_fleet(db, START)
         ensure_defaults(db, START)
     return sqlite3.connect(file)
