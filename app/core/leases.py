@@ -13,9 +13,10 @@ ANSWER_WITHIN_S = 9.0
 """Agents give a request up after 10 seconds and ask anew; an answer later than this would be for nobody."""
 SHORT_RETRY_S = 5.0
 """For who is next: budget that became free lies idle no longer than this."""
-LONG_RETRY_S = 60.0
-"""For the end of a long queue: a thousand waiting nodes ask some twenty times a second in all."""
-_RETRY_STEP_S = 2.0
+LONG_RETRY_S = 600.0
+"""For the end of a long queue: ten thousand waiting nodes ask some twenty times a second in all. Whose turn comes
+earlier is called."""
+_RETRY_STEP_S = 5.0
 _LATE_S = 20.0
 """Beyond its announced time a node may be this late with its next request before its turn goes to another."""
 

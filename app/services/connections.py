@@ -15,7 +15,7 @@ from app.config import Settings
 from app.core.events import EventKind
 from app.services import desired
 from app.store import connections as store
-from app.store import events, fleet
+from app.store import events, fleet, nodes
 from app.store.connections import Identity
 from app.store.database import Change, Database, Priority
 from wire.messages import Desired, LeaseGrant, LeaseWait, Order
@@ -219,9 +219,8 @@ def outlooks(db: Database, node_ids: Sequence[str], settings: Settings, now: flo
         for node_id, identity in store.identities(conn, node_ids).items():
             wish, lease = None, None
             if identity.admission == "admitted" and identity.conflict is None:
-                if node_id in busy:
-                    wish = desired.desired_for(conn, node_id, settings, now)
-                    lease = desired.lease_answer(conn, node_id, now)
+                if node_id in busy and (node := nodes.get(conn, node_id)) is not None:
+                    wish, lease = desired.wish_of(conn, node, settings, now), desired.answer_of(conn, node)
                 else:  # most nodes, most of the time: a returning fleet must not cost several queries a node
                     wish = Desired(order=Order(identity.order_epoch, identity.order_generation))
             found[node_id] = Outlook(identity, epoch, wish, lease)

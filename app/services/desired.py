@@ -20,6 +20,11 @@ def desired_for(conn: Connection, node_id: str, settings: Settings, now: float) 
     node = nodes.get(conn, node_id)
     if node is None:
         raise NotFound("node", node_id)
+    return wish_of(conn, node, settings, now)
+
+
+def wish_of(conn: Connection, node: Node, settings: Settings, now: float) -> Desired:
+    """`desired_for` of a node that has been read."""
     cleared = [failed.digest for failed in node.failed if failed.cleared_at is not None]
     operation = _desired(node)
     return Desired(
@@ -32,7 +37,12 @@ def desired_for(conn: Connection, node_id: str, settings: Settings, now: float) 
 def lease_answer(conn: Connection, node_id: str, now: float) -> LeaseGrant | LeaseWait | None:
     """What the node's newest lease request is answered with; None while nobody has decided."""
     node = nodes.get(conn, node_id)
-    operation = None if node is None else _desired(node)
+    return None if node is None else answer_of(conn, node)
+
+
+def answer_of(conn: Connection, node: Node) -> LeaseGrant | LeaseWait | None:
+    """`lease_answer` of a node that has been read."""
+    operation = _desired(node)
     if operation is None or operation.lease_nonce is None or operation.cancel_asked_at is not None:
         return None
     lease = leases.of_operation(conn, operation.id)
