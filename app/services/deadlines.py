@@ -36,9 +36,11 @@ _OWES_S = 60.0
 
 
 def advance_clocks(db: Database, now: float) -> int:
-    """Count the time of open operations that we could hear; how many clocks moved."""
+    """Count the time of open operations that we could hear; how many clocks moved. Nothing is written for those that
+    wait for us: thousands may, for hours."""
     with db.read() as conn:
-        waiting = [operation for operation in operations.all_open(conn) if due(operation.clock_at, now)]
+        running = operations.with_running_clocks(conn, now - _ASKS_S, now)
+        waiting = [operation for operation in running if due(operation.clock_at, now)]
         seen, policy = gateways.all_seen(conn), fleet.policy(conn)
         on = nodes.gateway_of(conn, [operation.node_id for operation in waiting])
         lost = {node_id for loss in domain_losses.current(conn, now) for node_id in loss.nodes} if waiting else set()
@@ -74,7 +76,8 @@ def waits_for_us(operation: Operation, now: float) -> bool:
 def end_overdue(db: Database, now: float) -> int:
     """End operations whose phase took longer than its deadline; a lease stays until its node is seen."""
     with db.read() as conn:
-        late = [operation for operation in operations.all_open(conn) if _overdue(operation)]
+        running = operations.with_running_clocks(conn, now - _ASKS_S, now)
+        late = [operation for operation in running if _overdue(operation)]
     return sum(_end_overdue(db, operation, now) for operation in late)
 
 
@@ -101,7 +104,7 @@ def _end_overdue(db: Database, found: Operation, now: float) -> bool:
 def end_unowned(db: Database, now: float) -> int:
     """End cancelled operations that their node, long connected, does not know: it never got them (newest wins)."""
     with db.read() as conn:
-        found = [operation for operation in operations.all_open(conn) if _cancelled_long_ago(operation, now)]
+        found = [operation for operation in operations.with_cancel_asked(conn) if _cancelled_long_ago(operation, now)]
     return sum(_end_unowned(db, operation, now) for operation in found)
 
 

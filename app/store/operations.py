@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, exists, insert, not_, select, update
 
 from app.core.nodes import Delivery, Operation, OperationState, Previous
+from app.core.slots import ARMED
 from app.store.schema import images, leases, nodes, operations
 from wire.messages import OperationKind, Order, Phase, Result
 
@@ -68,6 +69,24 @@ def open_of(conn: Connection, node_id: str) -> list[Operation]:
 def all_open(conn: Connection) -> list[Operation]:
     """All open operations of the fleet, oldest first."""
     query = _query().where(operations.c.state == OperationState.OPEN.value)
+    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+
+
+def with_running_clocks(conn: Connection, asked_since: float, now: float) -> list[Operation]:
+    """Open operations, oldest first, without those that wait for an answer of ours: unarmed, not soaking, and their
+    node asked for its lease after `asked_since`, and before now plus as long."""
+    waiting = and_(
+        operations.c.phase.not_in([phase.value for phase in (*ARMED, Phase.SOAKING)]),
+        operations.c.lease_nonce_at.is_not(None),
+        operations.c.lease_nonce_at.between(asked_since, 2 * now - asked_since),
+    )
+    query = _query().where(operations.c.state == OperationState.OPEN.value, not_(waiting))
+    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+
+
+def with_cancel_asked(conn: Connection) -> list[Operation]:
+    """Open operations that somebody cancelled, oldest first."""
+    query = _query().where(operations.c.state == OperationState.OPEN.value, operations.c.cancel_asked_at.is_not(None))
     return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 
