@@ -29,6 +29,8 @@ FIGURES = {
     "plan-100k-s": "plan_100k",
     "plan-100k-mib": "plan_100k",
     "plan-waves-ratio": "plan_waves",
+    "rollout-overhead-pct": "rollout_overhead",
+    "rollout-conductor-cpu": "rollout_overhead",
 }
 """Figure name to module."""
 

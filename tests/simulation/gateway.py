@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -85,20 +85,32 @@ class Gateway:
 
     def connect(self, node: SimNode, node_id: str, server_key: str) -> Line | None:
         """A node that has proved itself; None when it has to come again."""
-        former = self.lines.get(node_id)
-        if former is not None:
-            self.lose(former)
+        (line,) = self.connect_all([(node, node_id)], server_key)
+        return line
+
+    def connect_all(self, callers: Sequence[tuple[SimNode, str]], server_key: str) -> list[Line | None]:
+        """Different nodes at once, in one transaction."""
+        if formers := [self.lines[node_id] for _, node_id in callers if node_id in self.lines]:
+            for former in formers:
+                self.lose(former)
             self._release()
         now = self._clock()
+        claims = [self._claim(node, node_id, server_key, now) for node, node_id in callers]
+        answers = connections.claim(self._db, claims, now)
+        return [
+            self._line(node, claim, answer) if answer.verdict is Verdict.CLAIMED else None
+            for (node, _), claim, answer in zip(callers, claims, answers, strict=True)
+        ]
+
+    def _claim(self, node: SimNode, node_id: str, server_key: str, now: float) -> Claim:
         end = End("127.0.0.1", f"machine-{node_id}", f"sha256:{node.spec.number:064x}", node.body.boot_id, now)
-        claim = Claim(node_id, self.id, new_id("conn"), end, server_key)
-        (answer,) = connections.claim(self._db, [claim], now)
-        if answer.verdict is not Verdict.CLAIMED:
-            return None
-        line = Line(node, node_id, claim.connection_id, now)
-        self.lines[node_id] = line
-        self._post(line, self._welcome(node_id, answer))
-        self.to_look[node_id] = None
+        return Claim(node_id, self.id, new_id("conn"), end, server_key)
+
+    def _line(self, node: SimNode, claim: Claim, answer: Answer) -> Line:
+        line = Line(node, claim.node_id, claim.connection_id, claim.end.at)
+        self.lines[claim.node_id] = line
+        self._post(line, self._welcome(claim.node_id, answer))
+        self.to_look[claim.node_id] = None
         return line
 
     def _welcome(self, node_id: str, answer: Answer) -> Welcome:

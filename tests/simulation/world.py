@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import insert, select
@@ -47,6 +47,9 @@ SETTINGS = Settings(
     secret_key="a secret of the simulation",
     allow_unencrypted=False,
 )
+
+
+W = TypeVar("W", bound="World")
 
 
 class World(Network):
@@ -332,11 +335,11 @@ class World(Network):
 
 
 @contextmanager
-def world_of(story: Story, watch: Watch | None = None) -> Iterator[World]:
+def world_of(story: Story, watch: Watch | None = None, kind: type[W] = World) -> Iterator[W]:  # type: ignore[assignment]
     """A world whose ids repeat, and in which a step that logs an error fails the run."""
     dice = Dice("ids", story.seed)
     count = itertools.count()
-    made: list[World] = []
+    made: list[W] = []
 
     def collect(_logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
         if method in ("error", "exception", "critical") and made:
@@ -347,7 +350,7 @@ def world_of(story: Story, watch: Watch | None = None) -> Iterator[World]:
     structlog.configure(processors=[structlog.processors.format_exc_info, collect])
     try:
         with repeatable(lambda: (next(count) << 64) | dice.bits()):
-            made.append(World(story, watch))
+            made.append(kind(story, watch))
             yield made[0]
     finally:
         structlog.reset_defaults()
