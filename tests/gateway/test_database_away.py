@@ -15,6 +15,7 @@ from app.config import Address, Settings
 from app.gateway.server import GatewayThread
 from app.services import nodes
 from app.services.fleet import ensure_fleet
+from app.services.sign_in import create_login_link
 from app.store.database import Database, open_database
 from app.store.migrate import migrate
 from tests import postgres
@@ -22,7 +23,7 @@ from tests.gateway import kit
 from tests.gateway.conftest import LIMITS
 from tests.server_kit import NOW, OPERATOR, add_image, two_slots
 from tests.web.console_kit import Browser
-from wire.messages import Ack, Desired, LeaseGrant, LeaseRequest
+from wire.messages import Ack, Desired, LeaseGrant, LeaseRequest, Placement
 
 
 @pytest.fixture
@@ -64,12 +65,14 @@ def test_everything_goes_on_by_itself(
     key = kit.new_node(database, settings, version="1.0", booted_slot="A", slots=two_slots())
     with database.write() as change:
         image = add_image(change.conn)
-    browser = Browser(database, settings)
+    browser = Browser(database, settings, name="")
+    browser.now = time.time()  # the conductor's clock: it removes sessions that have expired
+    assert browser.get(f"/sign-in/{create_login_link(database, 'mb', browser.now)}").status_code == 303
     operation = nodes.update(database, OPERATOR, key.node_id, image, "", time.time())
 
     async def scenario() -> None:
         node = await kit.connected(gateway, key)
-        await node.say(kit.status())
+        await node.say(kit.status(placement=Placement(known=True, engine="none")))  # nothing that a floor would keep
         await node.hear(Desired, lambda desired: desired.operation is not None)
         await kit.until(lambda: kit.node_row(database, key.node_id).booted_slot == "A", "its status is stored")
         with postgres.away(server):
