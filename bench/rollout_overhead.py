@@ -39,11 +39,12 @@ from tests.simulation.story import TARGET, GroupPlan, Story
 from tests.simulation.world import World, world_of
 from wire.messages import FromServer, LeaseGrant
 
-NODES, BUDGET, CANARIES = 10_000, 1_000, 10
+NODES, BUDGET, CANARIES = 10_000, 2_500, 10
 SOAK_S, CANARY_SOAK_S = 120.0, 300.0
 """A fifth of what policies have by default: what is lost between two nodes weighs five times as much."""
 GOAL_PCT, GOAL_CPU = 5.0, 0.5
-LONGEST_S = 20_000.0
+LONGEST_S, MOST_CPU_S = 20_000.0, 1_800.0
+"""Virtual, and of this process: whoever needs more has not got it done."""
 CONNECT_S = 0.1
 """Nodes that come within this are taken in one transaction, as a gateway does."""
 ROUND_S, REST = 1.0, 1.5
@@ -229,12 +230,13 @@ def _until_done(world: Undisturbed) -> float:
         (rollout_id,) = conn.execute(select(schema.rollouts.c.id)).scalars()
     query = select(schema.rollouts.c.state, schema.rollouts.c.ended_at).where(schema.rollouts.c.id == rollout_id)
     state, ended_at = RolloutState.RUNNING.value, None
-    while state == RolloutState.RUNNING.value and world.seconds < LONGEST_S:
+    most_s = time.process_time() + MOST_CPU_S
+    while state == RolloutState.RUNNING.value and world.seconds < LONGEST_S and time.process_time() < most_s:
         world.run(world.seconds + 10.0)
         with world.stage.read() as conn:
             state, ended_at = conn.execute(query).one()
     if state != RolloutState.SUCCEEDED.value:
-        raise RuntimeError(f"the rollout is {state} after {world.seconds:.0f} s")
+        raise RuntimeError(f"the rollout is {state} after {world.seconds:.0f} virtual seconds")
     return float(ended_at)
 
 
