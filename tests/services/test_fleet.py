@@ -73,9 +73,9 @@ def test_what_is_too_old_goes_and_the_rest_stays(database: Database) -> None:
                     secret_hash=str(age_s), name="mb", created_at=0, seen_at=0, expires_at=NOW + 20 * DAY_S - 2 * age_s
                 )
             )
-        kept = kit.add_gateway(change.conn, heartbeat_at=NOW - 30 * DAY_S)
+        kept = kit.add_gateway(change.conn, heartbeat_at=NOW - 61 * DAY_S)
         kit.add_node(change.conn, gateway_id=kept)
-        kit.add_gateway(change.conn, heartbeat_at=NOW - 30 * DAY_S)
+        kit.add_gateway(change.conn, heartbeat_at=NOW - 61 * DAY_S)
         kit.add_gateway(change.conn)
     retention.remove_old(database, NOW)
     for table, rows in ((schema.events, 1), (schema.version_samples, 1), (schema.sessions, 1), (schema.gateways, 2)):
