@@ -38,7 +38,7 @@ def admit_ready(standing: Standing, gates: Gates, room: Room, also: Collection[i
     open_to: list[int] = []
     for place, candidate in enumerate(standing.candidates):
         if candidate.ready or place in also:
-            hold = gates.first(place)
+            hold = gates.first(place, ready=True)
             if hold is None:
                 open_to.append(place)
             else:

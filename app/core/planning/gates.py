@@ -44,15 +44,18 @@ class Gates:
         taken = self._taken(place, candidate) if candidate.node in standing.holders else None
         return taken or self._target(candidate, standing.rollouts[candidate.rollout], node)
 
-    def first(self, place: int) -> Hold | None:
-        """The first reason up to and including readiness; None: only the others and its services count now."""
+    def first(self, place: int, *, ready: bool = False) -> Hold | None:
+        """The first reason up to and including readiness; None: only the others and its services count now.
+
+        `ready`: it is taken for ready, whatever it was told when it asked last.
+        """
         candidate = self.standing.candidates[place]
         rollout = self.standing.rollouts[candidate.rollout]
         return (
             self.standing_order(place)
             or self.not_running(rollout)
             or self.timed(candidate.rollout, candidate.node)
-            or self._ready(candidate)
+            or (None if ready else self._ready(candidate))
             or self.canaries(candidate)
         )
 
