@@ -67,9 +67,10 @@ def _counted_s(
 
 
 def waits_for_us(operation: Operation, now: float) -> bool:
-    """The node asked for its lease and was not given it: its deadline stands meanwhile."""
+    """The node asked for its lease and was not given it: its deadline stands meanwhile. One that is asked to stop does
+    not wait for us any more, but owes us its word."""
     asked_at = operation.lease_nonce_at
-    waits = operation.phase not in ARMED and operation.phase is not Phase.SOAKING
+    waits = operation.phase not in ARMED and operation.phase is not Phase.SOAKING and operation.cancel_asked_at is None
     return waits and asked_at is not None and abs(now - asked_at) <= _ASKS_S
 
 

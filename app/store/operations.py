@@ -78,6 +78,7 @@ def with_running_clocks(conn: Connection, asked_since: float, now: float) -> lis
     waiting = and_(
         operations.c.phase.not_in([phase.value for phase in (*ARMED, Phase.SOAKING)]),
         operations.c.lease_nonce_at.is_not(None),
+        operations.c.cancel_asked_at.is_(None),
         operations.c.lease_nonce_at.between(asked_since, 2 * now - asked_since),
     )
     query = _query().where(operations.c.state == OperationState.OPEN.value, not_(waiting))
