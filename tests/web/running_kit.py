@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
@@ -53,6 +54,20 @@ class Running:
         nodes.rename(self.db, kit.OPERATOR, id, name, "test", time.time())
 
 
+def _whole(app: WSGIApplication) -> WSGIApplication:
+    """Answers in one piece: a browser that goes away in the middle of a file leaves no open file behind."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        given = app(environ, start_response)
+        try:
+            return [b"".join(given)]
+        finally:
+            if hasattr(given, "close"):
+                given.close()
+
+    return answer
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -83,7 +98,7 @@ def running(folder: Path, count: int) -> Iterator[Running]:
     made = Running(db, settings, GatewayThread(db, settings))
     assert made.gateway is not None
     made.gateway.start()
-    server = make_server("127.0.0.1", web, create_app(db, settings), threaded=True)
+    server = make_server("127.0.0.1", web, _whole(create_app(db, settings)), threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
