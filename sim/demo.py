@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -152,8 +153,13 @@ class DemoFleet:
 
 def run_demo(nodes: int) -> None:
     """Run until SIGINT or SIGTERM; LocalError when something could not start."""
+    try:
+        ports = demo_port("TWINROOT_HTTP", os.environ, 8080), demo_port("TWINROOT_GATEWAY", os.environ, 8090)
+    except LocalError as error:
+        say(str(error))
+        sys.exit(1)
     folder = Path(tempfile.mkdtemp(prefix="twinroot-demo-"))
-    fleet = DemoFleet(folder, nodes, _preferred_port(8080), _preferred_port(8090))
+    fleet = DemoFleet(folder, nodes, *ports)
     try:
         with _until_signal():
             say(f"starting a console and {nodes} nodes in {folder} …")
@@ -201,6 +207,20 @@ def _labels(project: str, service: str) -> dict[str, str]:
     if not project:
         return {}
     return {"com.docker.compose.project": project, "com.docker.compose.service": service}
+
+
+def demo_port(setting: str, environ: Mapping[str, str], preferred: int) -> int:
+    """The port of an address like 127.0.0.1:8080 in the environment, else `preferred`, else one that is free.
+
+    LocalError when the address is not one of this machine alone: its sign-in link is for whoever sees the terminal.
+    """
+    address = environ.get(setting, "")
+    if not address:
+        return _preferred_port(preferred)
+    host, _, port = address.rpartition(":")
+    if host != "127.0.0.1" or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise LocalError(f"{setting}={address}: the demo listens on 127.0.0.1:PORT only")
+    return int(port)
 
 
 def _preferred_port(port: int) -> int:
