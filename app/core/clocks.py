@@ -109,6 +109,9 @@ _TOO_LONG = {
 
 
 def timed_out_text(operation: Operation, policy: Policy) -> str:
+    if operation.phase in (Phase.IDLE, Phase.STAGED) and operation.lease_asked_at is not None:
+        within = _span(deadline_s(operation, policy))
+        return f"the node asked for its lease and was not heard to ask again within {within}; nothing was armed"
     return f"the node {_TOO_LONG[operation.phase]} within {_span(deadline_s(operation, policy))}"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.core.group_policy import Amount, GroupPolicy
 from app.core.rollouts import RolloutNodeState
-from wire.messages import Result
+from wire.messages import Phase, Result
 
 _DONE, _FAILED, _LEFT = RolloutNodeState.DONE, RolloutNodeState.FAILED, RolloutNodeState.LEFT
 
@@ -30,6 +30,16 @@ LEFT_WORDS = {
     Result.CANCELLED: "it was cancelled, or another order took the node",
     Result.UNREACHABLE: "it went back because nothing could be reached, which says nothing about the version",
 }
+
+
+def nothing_attempted(result: Result, phase: Phase, *, asked: bool, had_lease: bool) -> bool:
+    """Whether the deadline passed on a node that only waited for its lease: it had staged (or, with nothing to stage,
+    had asked, idle as it is then) and was never given one, so its silence says nothing of the version.
+
+    `asked`: for a lease, at any time. `had_lease`: at any time, used or not.
+    """
+    waited = phase is Phase.STAGED or (asked and phase is Phase.IDLE)
+    return result is Result.TIMED_OUT and waited and not had_lease
 
 
 @dataclass(frozen=True, slots=True)

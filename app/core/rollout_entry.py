@@ -93,7 +93,7 @@ class Targets:
         if not node.commandable:
             return Hold(HoldCode.NOT_COMMANDABLE, "cannot be commanded", node.id)
         if not node.online:
-            return Hold(HoldCode.OFFLINE, "is not connected; it goes on when it is back", node.id)
+            return offline_hold(node.id)
         target = self.of(node)
         if self.kind is not RolloutKind.UPDATE or target is None:
             return None
@@ -110,6 +110,10 @@ class Targets:
         if target.digest in node.failed:
             return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before; clear it there", node.id)
         return None
+
+
+def offline_hold(node_id: str) -> Hold:
+    return Hold(HoldCode.OFFLINE, "is not connected; it goes on when it is back", node_id)
 
 
 def is_downgrade(target: str, booted: str) -> bool:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from app.core.actors import CONDUCTOR
 from app.core.errors import NotPossible
 from app.core.nodes import Admission, Connection, Node
+from app.core.rollout_ends import nothing_attempted
+from app.core.rollout_entry import offline_hold
 from app.core.rollouts import RolloutNodeState, RolloutState
 from app.core.slots import ARMED, SWITCHING
-from app.services.orders import begin, locked_node, withdraw
+from app.services.orders import Wish, begin, locked_node, withdraw
 from app.services.rollout_acting import RolloutEventKind, tell, touch
+from app.services.rollout_leaving import hold_json
 from app.services.rollout_orders import AT_ONCE, PER_LOOK, author, reason_of
 from app.services.rollout_spec import reader
 from app.services.rollout_ways_back import way_back_from
@@ -79,9 +82,14 @@ def _send_one(change: Change, rollout: Rollout, node_id: str, now: float) -> boo
         return False  # it proves itself or goes back by itself; either is known soon
     if not under_way and not _moved(row):
         return False
-    if _unknown(change, rollout, node, row, now):
-        return False  # nobody knows what it runs: it is told when it is seen again
-    wish = "it was retired" if node.admission is Admission.RETIRED else way_back_from(change.conn, rollout, node, row)
+    retired = node.admission is Admission.RETIRED
+    away = not retired and node.connection is not Connection.ONLINE
+    if away and not _absent(change, rollout, node, now):
+        return False  # an order would run out unheard: it is told when it is seen again
+    if retired or away:
+        wish: Wish | str = "it was retired" if retired else "it counts as absent"
+    else:
+        wish = way_back_from(change.conn, rollout, node, row)
     if isinstance(wish, str):
         return False if under_way else _stays(change, rollout, node, row, wish, now)
     try:
@@ -91,11 +99,8 @@ def _send_one(change: Change, rollout: Rollout, node_id: str, now: float) -> boo
     return rollout_nodes.change(change.conn, row, back_operation_id=operation.id, back_at=now, hold=None)
 
 
-def _unknown(change: Change, rollout: Rollout, node: Node, row: RolloutNode, now: float) -> bool:
-    """It was silent after it got its lease, and has not been seen since nor counts as absent."""
-    if row.result not in (Result.TIMED_OUT, Result.UNKNOWN) or node.connection is Connection.ONLINE:
-        return False
-    return any(not facts.absent for facts in reader(change.conn, rollout, now).of([node.id]))
+def _absent(change: Change, rollout: Rollout, node: Node, now: float) -> bool:
+    return any(facts.absent for facts in reader(change.conn, rollout, now).of([node.id]))
 
 
 def _moved(row: RolloutNode) -> bool:
@@ -150,6 +155,11 @@ def observe_back(db: Database, now: float) -> int:
 
 def _write_down(change: Change, rollout: Rollout, seen: Seen, now: float) -> None:
     row = seen.row
+    if rollout.state is RolloutState.ROLLING_BACK and not seen.cancel_asked and _waited_in_vain(seen):
+        hold = None if seen.online else hold_json(offline_hold(row.node_id))
+        rollout_nodes.change(change.conn, row, back_operation_id=None, back_at=None, hold=hold)
+        touch(change, rollout.id)
+        return
     back = seen.result is Result.SUCCEEDED
     words = "is back" if back else f"did not get back: {seen.result_text or (seen.result or Result.UNKNOWN).value}"
     text = row.text if back else f"{row.text}; {words}".removeprefix("; ")
@@ -159,3 +169,9 @@ def _write_down(change: Change, rollout: Rollout, seen: Seen, now: float) -> Non
         tell(change, rollout, RolloutEventKind.NODE_FAILED, f"{row.name} {words}", now, node_id=row.node_id)
     rollouts.note_movement(change.conn, rollout.id, now)
     touch(change, rollout.id)
+
+
+def _waited_in_vain(seen: Seen) -> bool:
+    """Its deadline passed before it had a lease, whether it had begun or not: it is sent again when it is seen."""
+    result = seen.result or Result.UNKNOWN
+    return nothing_attempted(result, seen.phase, asked=True, had_lease=seen.granted_at is not None)

@@ -13,11 +13,12 @@ from sqlalchemy import Connection
 
 from app.core.actors import CONDUCTOR
 from app.core.group_policy import OnFailure
-from app.core.rollout_ends import ENDS, LEFT_WORDS, stops
+from app.core.rollout_ends import ENDS, LEFT_WORDS, nothing_attempted, stops
+from app.core.rollout_entry import offline_hold
 from app.core.rollouts import Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.rollout_acting import RolloutEventKind, enter, tell, touch
-from app.services.rollout_leaving import replace_canaries
+from app.services.rollout_leaving import hold_json, replace_canaries
 from app.services.rollout_version_failures import remember_bad
 from app.store import rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
@@ -45,27 +46,29 @@ def _write_down(db: Database, rollout_id: str, found: Sequence[Seen], now: float
         rollout = rollouts.get(change.conn, rollout_id, lock=True)
         if rollout is None:
             return 0
-        changed = [seen for seen in found if _apply(change, rollout, seen, now)]
+        changed = {seen.row.node_id: values for seen in found if (values := _apply(change, rollout, seen, now))}
         if changed:
-            rollouts.note_movement(change.conn, rollout.id, now)
+            if any("operation_id" not in values for values in changed.values()):  # who waits again got no further
+                rollouts.note_movement(change.conn, rollout.id, now)
             touch(change, rollout.id)
-            change.touch(*(f"node:{seen.row.node_id}" for seen in changed))
+            change.touch(*(f"node:{node_id}" for node_id in changed))
             replace_canaries(change, rollout, now)
             _judge(change, rollout, now)
     return len(changed)
 
 
-def _apply(change: Change, rollout: Rollout, seen: Seen, now: float) -> bool:
+def _apply(change: Change, rollout: Rollout, seen: Seen, now: float) -> dict[str, Any]:
+    """The columns that were changed."""
     values = _under_way(seen, now) if seen.open else _ended(rollout, seen, now)
     if not values or not rollout_nodes.change(change.conn, seen.row, **values):
-        return False
+        return {}
     if values.get("state") == RolloutNodeState.FAILED.value:
         text = f"{seen.row.name}: {values['text']}"
         tell(change, rollout, RolloutEventKind.NODE_FAILED, text, now, node_id=seen.row.node_id)
     elif values.get("state") == RolloutNodeState.LEFT.value:
         text = f"{seen.row.name} left: {values['text']}"
         tell(change, rollout, RolloutEventKind.NODE_LEFT, text, now, node_id=seen.row.node_id)
-    return True
+    return values
 
 
 def _under_way(seen: Seen, now: float) -> dict[str, Any]:
@@ -88,8 +91,12 @@ def _under_way(seen: Seen, now: float) -> dict[str, Any]:
 
 def _ended(rollout: Rollout, seen: Seen, now: float) -> dict[str, Any]:
     row, result = seen.row, seen.result or Result.UNKNOWN
-    if row.state is RolloutNodeState.WAITING and _taken_back(seen, result) and _goes_on(rollout):
+    if _goes_on(rollout) and row.state is RolloutNodeState.WAITING and _taken_back(seen, result):
         return {"operation_id": None, "ordered_at": None, "staged_at": None}
+    if _goes_on(rollout) and not seen.cancel_asked and _waited_in_vain(rollout, seen, result):
+        return {**_WAITS_AGAIN, "hold": None if seen.online else hold_json(offline_hold(row.node_id))}
+    if result is Result.TIMED_OUT and (_taken_back(seen, result) or _waited_in_vain(rollout, seen, result)):
+        result = Result.CANCELLED  # nothing was attempted with it
     state = ENDS[result]
     values: dict[str, Any] = {
         "state": state.value,
@@ -103,6 +110,21 @@ def _ended(rollout: Rollout, seen: Seen, now: float) -> dict[str, Any]:
         values["staged_at"] = row.staged_at or seen.granted_at
         values["confirmed_at"] = row.confirmed_at or seen.ended_at or now
     return values
+
+
+_WAITS_AGAIN = {
+    "state": RolloutNodeState.WAITING.value,
+    "operation_id": None,
+    "ordered_at": None,
+    "staged_at": None,
+}
+"""It is ordered anew when it is seen again."""
+
+
+def _waited_in_vain(rollout: Rollout, seen: Seen, result: Result) -> bool:
+    """A way back judges no version, and is owed to a node also when it was gone before it began."""
+    asked = seen.asked or rollout.leads_back
+    return nothing_attempted(result, seen.phase, asked=asked, had_lease=seen.granted_at is not None)
 
 
 def _taken_back(seen: Seen, result: Result) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from app.core.actors import CONDUCTOR
 from app.core.errors import NotPossible
+from app.core.holds import Hold, HoldCode
 from app.core.rollout_entry import RETURNS, Targets
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.services.rollout_acting import RolloutEventKind, tell, touch
@@ -38,7 +39,7 @@ def take_in(db: Database, now: float) -> int:
 
 
 def _come(db: Database, rollout: Rollout, now: float) -> int:
-    if rollout.kind is not RolloutKind.UPDATE or rollout.state is not RolloutState.RUNNING:
+    if rollout.state is not RolloutState.RUNNING:
         return 0
     with db.read() as conn:
         newcomers, returning = _look(conn, rollout, now)
@@ -64,7 +65,9 @@ def _look(conn: Any, rollout: Rollout, now: float) -> tuple[list[Facts], list[Fa
     """Nodes that are not in it yet, and nodes that left it for a reason that is over."""
     selector = selector_of(rollout)
     facts = reader(conn, rollout, now)
-    newcomers = facts.newcomers(rollout.id, selector, _BATCH) if selector is not None else []
+    newcomers: list[Facts] = []
+    if rollout.kind is RolloutKind.UPDATE and selector is not None:
+        newcomers = facts.newcomers(rollout.id, selector, _BATCH)
     codes = [code.value for code in RETURNS]
     targets = _targets(conn, rollout)
     returnable = facts.of(rollout_facts.returnable(conn, rollout.id, codes))
@@ -122,10 +125,12 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
             if rollout.kind is RolloutKind.UPDATE
             else []
         )
-    if not gone and not taken:
-        return 0
-    why = {node_id: f"rollout {number} takes it" for node_id, number in taken}
+        absent = {one.id for one in reader(conn, rollout, now).away(rollout.id, _BATCH) if one.absent}
+    why = dict.fromkeys(absent, _ABSENT)
+    why |= {node_id: f"rollout {number} takes it" for node_id, number in taken}
     why |= dict.fromkeys(gone, "it left the group, or the fleet")
+    if not why:
+        return 0
     went = 0
     with db.write(Priority.BACKGROUND) as change:
         current = rollouts.get(change.conn, rollout.id, lock=True)
@@ -136,12 +141,18 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
     return went
 
 
+_ABSENT = "it counts as absent"
+
+
 def _let_go(change: Change, rollout: Rollout, node_id: str, why: str, now: float) -> bool:
     row = rollout_nodes.get(change.conn, rollout.id, node_id)
     if row is None or row.state not in (RolloutNodeState.WAITING, RolloutNodeState.ORDERED):
         return False
     try:
-        leave(change, CONDUCTOR, rollout, row, why, now)
+        returns = (
+            Hold(HoldCode.ABSENT, "counts as absent; it goes on when it is back", node_id) if why is _ABSENT else None
+        )
+        leave(change, CONDUCTOR, rollout, row, why, now, returns)
     except NotPossible:
         return row.state is RolloutNodeState.ORDERED and take_order(change, rollout, row, why, now)
     tell(change, rollout, RolloutEventKind.NODE_LEFT, f"{row.name} left: {why}", now, node_id=node_id)

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, not_, or_, select
 
+from app.core.clocks import GatewaySeen, listened_s
 from app.core.groups import Selector
 from app.core.image_match import canonical_arch
 from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState
 from app.core.snapshot import TargetView
-from app.store import bad_versions
+from app.store import bad_versions, gateways
 from app.store.node_query import in_group
 from app.store.rollout_nodes import UNDER_WAY
 from app.store.schema import (
@@ -66,6 +67,7 @@ class Reader:
         self._absent_after_s = absent_after_s
         self._heads = _channel_heads(conn)
         self._failed = _failed(conn, digests)
+        self._gateways: list[GatewaySeen] | None = None
 
     def newcomers(self, rollout_id: str, selector: Selector, limit: int) -> list[Facts]:
         """Admitted nodes that the selector takes and that the rollout does not have."""
@@ -85,6 +87,23 @@ class Reader:
             query = _nodes().where(nodes.c.id.in_(some), nodes.c.admission == "admitted").order_by(nodes.c.id)
             found += [self._facts(row) for row in self._conn.execute(query)]
         return found
+
+    def away(self, rollout_id: str, limit: int) -> list[Facts]:
+        """Nodes that wait without an order and that are declared lost, or have been offline for long."""
+        here = and_(rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.node_id == nodes.c.id)
+        long_gone = and_(nodes.c.connection != "online", nodes.c.last_seen_at < self._now - self._absent_after_s)
+        query = (
+            _nodes()
+            .join(rollout_nodes, here)
+            .where(
+                rollout_nodes.c.state == RolloutNodeState.WAITING.value,
+                rollout_nodes.c.operation_id.is_(None),
+                nodes.c.admission == "admitted",
+                or_(nodes.c.lost_at.is_not(None), long_gone),
+            )
+            .order_by(nodes.c.id)
+        )
+        return [self._facts(row) for row in self._conn.execute(query.limit(limit))]
 
     def waiting(self, rollout_id: str) -> list[Facts]:
         """Nodes to be ordered: canaries first, then by wave and when they may stage."""
@@ -118,8 +137,7 @@ class Reader:
             digest=row.booted_digest,
             slot=row.booted_slot,
             online=online,
-            absent=row.lost_at is not None
-            or (not online and seen_at is not None and self._now - seen_at > self._absent_after_s),
+            absent=row.lost_at is not None or (not online and seen_at is not None and self._long_ago(seen_at)),
             commandable=row.evidence != EvidenceClass.PROTOCOL_ONLY.value and not row.in_conflict,
             pinned_to=_pin_words(row) if pinned else "",
             pin_digest=(row.pin_digest if row.pin_version is not None else head) if pinned else "",
@@ -127,6 +145,14 @@ class Reader:
             busy=bool(row.busy),
             **given,
         )
+
+    def _long_ago(self, seen_at: float) -> bool:
+        """Silence counts only while somebody could have heard it (rule 4)."""
+        if self._now - seen_at <= self._absent_after_s:
+            return False
+        if self._gateways is None:
+            self._gateways = list(gateways.all_seen(self._conn).values())
+        return listened_s(self._gateways, seen_at, self._now) > self._absent_after_s
 
 
 def _pin_words(row: Row[Any]) -> str:

@@ -36,6 +36,9 @@ class Seen:
     granted_at: float | None
     ended_at: float | None
     phase_at: float | None
+    asked: bool
+    """For a lease, at any time."""
+    online: bool
 
 
 _HOLDS_LEASE = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
@@ -55,6 +58,8 @@ def _seen_query(link: ColumnElement[str | None]) -> Select[Any]:
             operations.c.cancel_asked_at,
             operations.c.ended_at.label("op_ended_at"),
             operations.c.phase_at,
+            operations.c.lease_asked_at,
+            nodes.c.connection,
             _HOLDS_LEASE.label("holds_lease"),
             _GRANTED_AT.label("granted_at"),
         )
@@ -149,4 +154,6 @@ def _seen(row: Row[Any]) -> Seen:
         granted_at=row.granted_at,
         ended_at=row.op_ended_at,
         phase_at=row.phase_at,
+        asked=row.lease_asked_at is not None,
+        online=row.connection == "online",
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from app.core.group_policy import Amount, GroupPolicy
-from app.core.rollout_ends import ENDS, LEFT_WORDS, Tally, stops
+from app.core.rollout_ends import ENDS, LEFT_WORDS, Tally, nothing_attempted, stops
 from app.core.rollouts import RolloutNodeState
-from wire.messages import Result
+from wire.messages import Phase, Result
 
 
 def test_every_result_has_its_meaning() -> None:
@@ -19,6 +19,25 @@ def test_every_result_has_its_meaning() -> None:
 @pytest.mark.parametrize("result", [Result.UNREACHABLE, Result.CANCELLED, Result.REFUSED])
 def test_what_says_nothing_about_the_version_fails_nobody(result: Result) -> None:
     assert ENDS[result] is RolloutNodeState.LEFT
+
+
+@pytest.mark.parametrize(
+    ("phase", "asked", "had_lease", "nothing"),
+    [
+        (Phase.STAGED, True, False, True),
+        (Phase.STAGED, False, False, True),  # held on the node itself: it staged, and did not come to ask
+        (Phase.IDLE, True, False, True),  # a reboot stages nothing
+        (Phase.IDLE, False, False, False),
+        (Phase.STAGING, True, False, False),
+        (Phase.STAGED, True, True, False),
+        (Phase.REBOOTING, True, False, False),
+    ],
+)
+def test_who_only_waited_for_its_lease_attempted_nothing(
+    phase: Phase, asked: bool, had_lease: bool, nothing: bool
+) -> None:
+    assert nothing_attempted(Result.TIMED_OUT, phase, asked=asked, had_lease=had_lease) is nothing
+    assert not nothing_attempted(Result.STAGE_FAILED, phase, asked=asked, had_lease=had_lease)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ class World:
         self.admission = Admission()
         self.nodes: dict[str, FakeNode] = {}
         self.most_exposed = 0
+        self.step_s = TICK_S
         self.heard = True
         self.mortal: Callable[[], Database] | None = None
         """Another conductor that works before ours in each tick, and is killed by its database."""
@@ -115,9 +116,9 @@ class World:
 
     # --- time -----------------------------------------------------------------------------------------------
 
-    def tick(self, seconds: float = TICK_S) -> None:
+    def tick(self, seconds: float | None = None) -> None:
         """Nodes act, then the conductor does everything once."""
-        self.act(seconds)
+        self.act(self.step_s if seconds is None else seconds)
         if self.mortal is not None:
             with suppress(Killed):
                 self.conduct(self.mortal())
