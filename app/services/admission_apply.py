@@ -23,7 +23,7 @@ from app.core.snapshot import NodeView, ServiceKey
 from app.ids import new_id
 from app.services.away import Away, domains_of, services_of
 from app.services.node_views import NodeReader, Setting, read_setting
-from app.store import events, fleet, leases, nodes, operations, rollouts
+from app.store import events, fleet, leases, nodes, operations, rollout_nodes, rollouts
 from app.store import snapshot as store
 from app.store.database import Change, Database, Priority
 from app.store.leases import Request
@@ -80,6 +80,7 @@ def _still_wanted(
     requests = leases.requests(conn, [one.operation_id for one in chosen])
     before, after = _by_id(seen.rollouts), _by_id(setting.rollouts)
     bad = store.bad_digests(conn)
+    forth = rollout_nodes.forth_though_back(conn, [one.operation_id for one in chosen])
     found = []
     for one in chosen:
         request = requests.get(one.operation_id)
@@ -89,6 +90,8 @@ def _still_wanted(
             continue
         if request.target_digest in bad and not _leads_back(one, after):
             continue  # withdrawn since, and its rollout is halted in a moment
+        if one.operation_id in forth:
+            continue  # no way back, which would pass the canaries, and it is called back in a moment
         found.append((one, request))
     return _behind_their_canaries(conn, found, after)
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
 from app.core.rollout_ends import Tally
-from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState
+from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState, RolloutState
 from app.store.schema import nodes, rollout_events, rollout_nodes, rollouts
 from wire.messages import Result
 
@@ -163,6 +163,13 @@ def moved(conn: Connection, rollout_id: str, *, wave: int | None = None) -> list
     if wave is not None:
         query = query.where(_c.wave == wave)
     return [rollout_node_of(row) for row in conn.execute(query.order_by(_c.wave, nodes.c.name, _c.node_id))]
+
+
+def forth_though_back(conn: Connection, operation_ids: Collection[str]) -> set[str]:
+    """Those of these operations that would take a node forth in a rollout that is rolling back."""
+    rolling_back = rollouts.c.state == RolloutState.ROLLING_BACK.value
+    query = select(_c.operation_id).join(rollouts, rollouts.c.id == _c.rollout_id).where(rolling_back)
+    return {row[0] for row in conn.execute(query.where(_c.operation_id.in_(operation_ids)))}
 
 
 def going_back(conn: Connection, rollout_id: str) -> int:

@@ -49,8 +49,10 @@ def rollout(db: Database, name: str = "a", policy: GroupPolicy = POLICY, **given
     return str((values | given)["id"])
 
 
-def member(db: Database, rollout_id: str, name: str, *, canary: bool = False, runs: tuple[str, ...] = ()) -> str:
-    """A node that the rollout has ordered and that asks; returns its id."""
+def member(
+    db: Database, rollout_id: str, name: str, *, canary: bool = False, runs: tuple[str, ...] = (), back: bool = False
+) -> str:
+    """A node that the rollout has ordered (`back`: on its way back) and that asks; returns its id."""
     node_id = node(db, name, runs)
     operation_id = asks(db, node_id, rollout_id=rollout_id, kind="reboot")
     with db.write() as change:
@@ -61,7 +63,8 @@ def member(db: Database, rollout_id: str, name: str, *, canary: bool = False, ru
                 state="ordered",
                 wave=0 if canary else 1,
                 canary=canary,
-                operation_id=operation_id,
+                operation_id=None if back else operation_id,
+                back_operation_id=operation_id if back else None,
                 added_at=NOW,
             )
         )
@@ -195,9 +198,19 @@ def test_what_the_rollout_froze_is_expected(database: Database) -> None:
 def test_rolling_back_passes_canaries_and_exposure(database: Database) -> None:
     rollout_id = rollout(database, state="rolling-back", policy=replace(POLICY, max_unavailable=Amount(count=1)))
     for name in "ab":
-        member(database, rollout_id, name)
+        member(database, rollout_id, name, back=True)
     grant_leases(database, NOW + 1)
     assert holders(database) == {"a", "b"}
+
+
+def test_rolling_back_takes_no_node_forth_that_was_ordered_before(database: Database) -> None:
+    """Its order is called back in a moment; until then it must not pass as a way back, for those wait for no canary."""
+    rollout_id = rollout(database, state="rolling-back")
+    member(database, rollout_id, "forth")
+    member(database, rollout_id, "canary", canary=True)
+    member(database, rollout_id, "back", back=True)
+    grant_leases(database, NOW + 1)
+    assert holders(database) == {"back"}
 
 
 def test_an_order_to_one_node_keeps_its_turn_while_it_waits_to_ask_again(database: Database) -> None:
