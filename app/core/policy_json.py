@@ -79,6 +79,26 @@ def checked(changes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def with_changes(policy: GroupPolicy, changes: Mapping[str, Any]) -> GroupPolicy:
+    """The policy with other values of the fields that `changes` (JSON as above) names; Invalid as above."""
+    whole = policy_to_builtins(policy, whole=True)
+    timing = {**whole["timing"], **changes.get("timing", {})}
+    return policy_from_builtins({**whole, **changes, "timing": timing})
+
+
+def changed_fields(policy: GroupPolicy, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `changes` is not as the policy has it already, in its normal form; Invalid as above."""
+    before = policy_to_builtins(policy, whole=True)
+    after = policy_to_builtins(with_changes(policy, changes), whole=True)
+    found = {name: after[name] for name in changes if name != "timing" and after[name] != before[name]}
+    timing = {
+        name: after["timing"][name]
+        for name in changes.get("timing", {})
+        if after["timing"][name] != before["timing"][name]
+    }
+    return found | ({"timing": timing} if timing else {})
+
+
 def _built(value: Any) -> Any:
     match value:
         case StrEnum():

@@ -48,6 +48,12 @@ def field_texts(policy: GroupPolicy) -> dict[str, str]:
     return shown | {name: _text(name, getattr(policy, name)) for name in FIELDS if name not in TIMING}
 
 
+def differences(before: GroupPolicy, after: GroupPolicy) -> list[tuple[str, str, str]]:
+    """(field, as it would be typed before, and after) of the fields that differ."""
+    texts, now = field_texts(before), field_texts(after)
+    return [(name, texts[name], now[name]) for name in texts if texts[name] != now[name]]
+
+
 def _read(name: str, text: str) -> Any:
     if name.endswith("_s") and name != "bandwidth_bytes_s":
         return _seconds(name, text)

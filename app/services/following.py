@@ -6,12 +6,14 @@ step of the conductor.
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from app.core.actors import CONDUCTOR, Actor
-from app.core.errors import TwinrootError
+from app.core.errors import Invalid, TwinrootError
 from app.core.group_policy import Follow
 from app.core.rollouts import Move, RolloutState
 from app.services.rollout_acting import RolloutEventKind, enter, locked_rollout, tell
-from app.services.rollout_spec import RolloutSpec, resolve
+from app.services.rollout_spec import RolloutSpec, as_now, resolve
 from app.services.rollout_start import start
 from app.services.rollouts import draft_within
 from app.store import groups, rollouts
@@ -50,9 +52,17 @@ def start_drafts(db: Database, now: float) -> int:
         found = [
             rollout
             for rollout in rollouts.in_states(conn, (RolloutState.DRAFT,))
-            if rollout.channel_id is not None and rollout.policy.follow is Follow.AT_ONCE and not rollout.state_text
+            if rollout.channel_id is not None and not rollout.state_text and _at_once(conn, rollout)
         ]
     return sum(_start(db, rollout, now) for rollout in found)
+
+
+def _at_once(conn: Connection, rollout: Rollout) -> bool:
+    """As its group says now; one that does not fit its group any more is tried, and says so."""
+    try:
+        return as_now(conn, rollout).policy.follow is Follow.AT_ONCE
+    except Invalid:
+        return rollout.policy.follow is Follow.AT_ONCE
 
 
 def _start(db: Database, rollout: Rollout, now: float) -> bool:

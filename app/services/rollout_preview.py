@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from app.core.canaries import pick
-from app.core.errors import NotFound
+from app.core.errors import Invalid, NotFound
 from app.core.estimate import Estimate, estimate
 from app.core.plan import Plan
 from app.core.planner import plan
@@ -16,7 +16,7 @@ from app.core.rollout_entry import Out, Targets
 from app.core.rollouts import RolloutKind, RolloutState
 from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.services.admission import gather
-from app.services.rollout_spec import RolloutSpec, members, resolve, rollout_of
+from app.services.rollout_spec import RolloutSpec, as_now, members, resolve, rollout_of
 from app.store import rollout_facts, rollout_nodes, rollouts
 from app.store.database import Database
 from app.store.rollout_facts import Facts
@@ -44,6 +44,10 @@ class Preview:
     """Nodes that it moves, sooner or later; only before the start."""
     canaries: frozenset[str]
     """Ids of nodes."""
+    drafted: Rollout | None = None
+    """A draft as it was drafted; `rollout` is as it would be started now."""
+    invalid: str = ""
+    """Why its group's policy and its own do not go together any more; `rollout` is as it was drafted then."""
 
     @property
     def estimate(self) -> Estimate:
@@ -78,6 +82,11 @@ def preview(db: Database, what: RolloutSpec | str, now: float) -> Preview:
         rollout, chosen = _found(conn, what, now)
         if rollout.state is not RolloutState.DRAFT:
             return _of_started(db, rollout, now)
+        drafted, invalid = rollout, ""
+        try:
+            rollout = as_now(conn, drafted)
+        except Invalid as error:
+            invalid = error.text
         facts = members(conn, rollout, chosen, now)
         targets = rollout_facts.targets(conn, rollout.targets)
     entering, left = _sorted(rollout, Targets(rollout.kind, targets, allow_downgrade=rollout.allow_downgrade), facts)
@@ -94,7 +103,8 @@ def preview(db: Database, what: RolloutSpec | str, now: float) -> Preview:
         break_glass=rollout.break_glass,
         size=len(entering),
     )
-    return _planned(rollout, _without(gather(db, now), rollout), view, entering, left, now)
+    made = _planned(rollout, _without(gather(db, now), rollout), view, entering, left, now)
+    return replace(made, drafted=drafted, invalid=invalid)
 
 
 def _found(conn: Connection, what: RolloutSpec | str, now: float) -> tuple[Rollout, Sequence[str]]:

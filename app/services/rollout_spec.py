@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import Connection
 
 from app.core.errors import Invalid, NotFound, NotPossible
 from app.core.group_policy import GroupPolicy
 from app.core.groups import EVERY, Selector, parse_selector
+from app.core.policy_json import policy_to_builtins, with_changes
 from app.core.rollouts import RolloutKind, RolloutState
 from app.core.snapshot import ServiceKey
 from app.store import channels, fleet, groups, images
@@ -34,7 +36,9 @@ class RolloutSpec:
     version: str = ""
     """All images of this version that are not withdrawn."""
     policy: GroupPolicy | None = None
-    """Instead of the group's; None: the group's as it is when the rollout is drafted."""
+    """Instead of the group's, in all its fields; None: the group's as it is when the rollout is started."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that this rollout has of its own, beside the group's policy (core.policy_json)."""
     allowances: frozenset[ServiceKey] = frozenset()
     """Single replicas that may move in this rollout."""
     left_out: tuple[str, ...] = ()
@@ -67,7 +71,7 @@ def resolve(conn: Connection, spec: RolloutSpec) -> Resolved:
     policy, name, selector = _nodes_of(conn, spec)
     return Resolved(
         targets=_targets(conn, spec),
-        policy=spec.policy or policy,
+        policy=spec.policy or with_changes(policy, spec.overrides),
         group_name=name,
         selector=selector,
         node_ids=tuple(dict.fromkeys(spec.node_ids)),
@@ -160,7 +164,26 @@ def rollout_of(
         reason=spec.reason.strip(),
         forecast=None,
         created_at=now,
+        overrides=policy_to_builtins(spec.policy, whole=True) if spec.policy is not None else spec.overrides,
     )
+
+
+def as_now(conn: Connection, rollout: Rollout) -> Rollout:
+    """The draft as it would be started now: policy, name and selector of its group as they are, with what is its own.
+
+    Invalid where its own fields and the group's do not go together any more. Of a group that is gone it keeps what it
+    was drafted with.
+    """
+    if rollout.group_id is None:
+        kept = bool(rollout.group_name)
+        usual = GroupPolicy(timing=fleet.policy(conn))
+        return rollout if kept else replace(rollout, policy=with_changes(usual, rollout.overrides))
+    group = groups.get(conn, rollout.group_id)
+    if group is None:  # removed at this moment
+        return rollout
+    selector = (group.selector.text or EVERY) if rollout.selector else ""
+    policy = with_changes(group.policy, rollout.overrides)
+    return replace(rollout, policy=policy, selector=selector, group_name=group.name)
 
 
 def reader(conn: Connection, rollout: Rollout, now: float) -> Reader:

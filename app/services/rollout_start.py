@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.core.actors import Actor
-from app.core.errors import NotPossible
+from app.core.errors import Invalid, NotPossible
 from app.core.holds import HoldCode
 from app.core.plan import Impossible
 from app.core.rollout_entry import Targets
@@ -16,6 +16,7 @@ from app.core.rollouts import Move, RolloutKind, move
 from app.core.snapshot import ServiceKey
 from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout
 from app.services.rollout_preview import Preview, preview
+from app.services.rollout_spec import as_now
 from app.services.rollout_take_in import entry_row
 from app.services.rollouts import no_bad_target
 from app.store import rollout_facts, rollout_nodes, rollouts
@@ -36,6 +37,8 @@ def start(db: Database, actor: Actor, rollout_id: str, reason: str, now: float, 
 
 
 def _refuse(seen: Preview, *, start_anyway: bool) -> None:
+    if seen.invalid:
+        raise _unfit(seen.rollout, seen.invalid)
     if not seen.entering:
         why = Counter(one.out.text for one in seen.left).most_common(1)
         text = f" Of {len(seen.left):,} nodes, for example: {why[0][0]}." if why else ""
@@ -79,17 +82,38 @@ def _apply(change: Change, actor: Actor, rollout_id: str, seen: Preview, reason:
     rollout = locked_rollout(change, rollout_id)
     move(rollout.state, Move.START)  # somebody may have been faster
     no_bad_target(conn, rollout)
+    rollout = _frozen(change, rollout, seen)
     rollout_nodes.remove_all(conn, rollout.id)
     rollout_nodes.add(conn, _rows(change, rollout, seen, now))
     text = f"Started by {actor.name}{because(reason)}"
     values = {
         "started_at": now,
         "moved_at": now,
+        "policy": rollouts.policy_json(rollout.policy),
+        "selector": rollout.selector,
+        "group_name": rollout.group_name,
         "expected": rollouts.expected_json(_expected(seen)),
         "forecast": forecast_json(seen),
     }
     enter(change, actor, rollout, Move.START, text, reason, now, kind=RolloutEventKind.STARTED, **values)
     change.touch("services", "groups")
+
+
+def _frozen(change: Change, rollout: Rollout, seen: Preview) -> Rollout:
+    """With policy and selector as they are now; NotPossible when they are not those of the plan."""
+    try:
+        found = as_now(change.conn, rollout)
+    except Invalid as error:
+        raise _unfit(rollout, error.text) from None
+    if (found.policy, found.selector) != (seen.rollout.policy, seen.rollout.selector):
+        text = f"Group {rollout.group_name or 'of its nodes'} was changed at this moment; look at the plan again."
+        raise NotPossible("changed", text)
+    return found
+
+
+def _unfit(rollout: Rollout, why: str) -> NotPossible:
+    text = f"The policy of group {rollout.group_name} has changed, and what was set for this rollout does not fit it"
+    return NotPossible("policy-changed", f"{text}: {why} Nothing was started; draft it anew.")
 
 
 def _rows(change: Change, rollout: Rollout, seen: Preview, now: float) -> list[dict[str, Any]]:

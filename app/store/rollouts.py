@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, update
 
 from app.core.group_policy import GroupPolicy
 from app.core.policy_json import policy_from_builtins, policy_to_builtins
@@ -45,6 +45,8 @@ class Rollout:
     moved_at: float | None = None
     canaries_soaked_at: float | None = None
     ended_at: float | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """What of the policy is the rollout's own, as core.policy_json has it; the rest is its group's at the start."""
 
     @property
     def name(self) -> str:
@@ -89,6 +91,7 @@ def add(conn: Connection, rollout: Rollout) -> None:
             targets=list(rollout.targets),
             version=rollout.version,
             policy=policy_json(rollout.policy),
+            overrides=dict(rollout.overrides) or None,
             allowances=keys_json(rollout.allowances),
             left_out=list(rollout.left_out),
             allow_downgrade=rollout.allow_downgrade,
@@ -116,8 +119,12 @@ def by_number(conn: Connection, number: int) -> Rollout | None:
 
 def in_states(conn: Connection, states: Collection[RolloutState]) -> list[Rollout]:
     """Those in one of the states, oldest first."""
-    query = select(rollouts).where(rollouts.c.state.in_([state.value for state in states]))
-    return [_rollout(row) for row in conn.execute(query.order_by(rollouts.c.number))]
+    return [_rollout(row) for row in conn.execute(_IN_STATES, {"states": [state.value for state in states]})]
+
+
+_IN_STATES = (
+    select(rollouts).where(rollouts.c.state.in_(bindparam("states", expanding=True))).order_by(rollouts.c.number)
+)
 
 
 def active(conn: Connection) -> list[Rollout]:
@@ -282,4 +289,5 @@ def _rollout(row: Row[Any]) -> Rollout:
         moved_at=row.moved_at,
         canaries_soaked_at=row.canaries_soaked_at,
         ended_at=row.ended_at,
+        overrides=row.overrides or {},
     )

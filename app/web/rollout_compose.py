@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from app.core.errors import Invalid, NotFound
 from app.core.group_policy import GroupPolicy, OnFailure
 from app.core.groups import Group
-from app.core.policy_json import policy_from_builtins, policy_to_builtins
+from app.core.policy_json import changed_fields
 from app.core.policy_text import field_texts, read_changes
 from app.core.query import parse
 from app.core.rollouts import RolloutKind
@@ -188,22 +188,18 @@ def _spec(conn: Connection) -> RolloutSpec:
         node_ids=chosen.ids,
         channel_id=what if update and where == "channel" else None,
         version=what if update and where == "version" else "",
-        policy=_own_policy(_policy_of(conn, chosen)),
+        overrides=_overrides(_policy_of(conn, chosen)),
         allow_downgrade=request.form.get("allow_downgrade") == _ALLOWED,
         break_glass=request.form.get("break_glass") == _ALLOWED,
         reason=reason(),
     )
 
 
-def _own_policy(usual: GroupPolicy) -> GroupPolicy | None:
-    """The policy as typed; None where it is the usual one."""
+def _overrides(usual: GroupPolicy) -> Mapping[str, Any]:
+    """What was typed and is not as usual."""
     texts = {name: request.form[name] for name in OVERRIDES if request.form.get(name, "").strip()}
     try:
-        changes = read_changes(texts)
-        whole = policy_to_builtins(usual, whole=True)
-        timing = {**whole["timing"], **changes.pop("timing", {})}
-        found = policy_from_builtins({**whole, **changes, "timing": timing})
+        return changed_fields(usual, read_changes(texts))
     except Invalid as error:
         parts = error.field.removeprefix("timing.").split(".")
         raise Invalid(parts[0], error.text) from None
-    return None if found == usual else found

@@ -11,6 +11,7 @@ from flask import Response, request
 from flask.typing import ResponseReturnValue
 
 from app.core.holds import HoldCode
+from app.core.policy_text import differences
 from app.core.rollouts import possible_moves
 from app.services.rollout_preview import LeftOut, Preview, preview
 from app.store.rollouts import Rollout
@@ -34,7 +35,7 @@ BROAD_NODES = 50
 
 def show_plan(rollout: Rollout) -> Response:
     """The page of a draft."""
-    topics = {"plan": (f"rollout:{rollout.id}",)}
+    topics = {"plan": (f"rollout:{rollout.id}", "groups")}
     return live_page("rollouts/plan.html", topics, partial(_gather, rollout), moment_s=_MOMENT_S)
 
 
@@ -55,12 +56,24 @@ def _gather(rollout: Rollout) -> Mapping[str, Any]:
         "left": left_rows(seen.left, base),
         "left_total": len(seen.left),
         "never": len(seen.impossible_nodes()),
-        "startable": len(seen.impossible_nodes()) < view.moving + view.held,
+        "startable": not seen.invalid and len(seen.impossible_nodes()) < view.moving + view.held,
         "base": base,
-        "policy": policy_lines(rollout.policy),
+        "policy": policy_lines(seen.rollout.policy),
+        "policy_changes": policy_changes(rollout, seen.rollout),
+        "invalid": seen.invalid,
         "allowances": sorted("/".join(filter(None, key)) for key in rollout.allowances),
         "possible": {move.value for move in possible_moves(rollout.state)},
     }
+
+
+def policy_changes(drafted: Rollout, now_is: Rollout) -> list[tuple[str, str, str]]:
+    """(what, as drafted, as it is now) of what its group changed since it was drafted."""
+    found = differences(drafted.policy, now_is.policy)
+    if drafted.selector != now_is.selector:
+        found.insert(0, ("selector", drafted.selector, now_is.selector))
+    return [
+        (what.removesuffix("_s").replace("_", " "), before or "none", after or "none") for what, before, after in found
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,11 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column(
+            "overrides",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=True,
+        ),
+        sa.Column(
             "expected",
             sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
             nullable=True,

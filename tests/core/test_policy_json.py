@@ -10,7 +10,7 @@ from hypothesis import given
 from app.core.errors import Invalid
 from app.core.group_policy import Amount, GroupPolicy, PrometheusGate, Window
 from app.core.policy import Policy
-from app.core.policy_json import checked, policy_from_builtins, policy_to_builtins
+from app.core.policy_json import changed_fields, checked, policy_from_builtins, policy_to_builtins, with_changes
 from tests.core.policy_samples import policies
 
 WINDOW = {"days": ["fri", "mon"], "opens": "22:00", "closes": "04:00", "zone": "Europe/Berlin"}
@@ -30,6 +30,18 @@ def test_only_what_differs_is_stored() -> None:
     assert policy_to_builtins(GroupPolicy()) == {}
     policy = GroupPolicy(timing=Policy(soak_s=60.0), canaries=Amount(share=0.1))
     assert policy_to_builtins(policy) == {"timing": {"soak_s": 60.0}, "canaries": {"share": 0.1}}
+
+
+def test_what_is_changed_is_what_differs() -> None:
+    usual = GroupPolicy(timing=Policy(soak_s=20.0))
+    typed = {"canaries": {"count": 1}, "timing": {"soak_s": 20.0, "confirm_s": 61.0}, "failure_least": 3}
+    own = changed_fields(usual, typed)
+    assert own == {"timing": {"confirm_s": 61.0}, "failure_least": 3}
+    other = GroupPolicy(timing=Policy(soak_s=40.0), canaries=Amount(count=3))
+    found = with_changes(other, own)
+    assert found == replace(other, timing=replace(other.timing, confirm_s=61.0), failure_least=3)
+    with pytest.raises(Invalid, match="label"):
+        with_changes(usual, {"one_domain_after_another": True})
 
 
 def test_durations_that_a_group_does_not_name_are_the_fleets() -> None:

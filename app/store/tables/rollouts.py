@@ -20,6 +20,7 @@ rollouts = Table(
     Column("targets", Json, nullable=False),  # ids of images, one of each OS and architecture
     Column("version", String, nullable=False, server_default=""),  # of the targets, as people call it
     Column("policy", Json, nullable=False),  # core.group_policy.GroupPolicy, frozen at the start
+    Column("overrides", Json),  # what of it is the rollout's own, whatever its group says (core.policy_json)
     Column("expected", Json),  # [[scope, name, replicas], …] frozen at the start
     Column("allowances", Json, nullable=False),  # [[scope, name], …]: single replicas that may move in this rollout
     Column("left_out", Json, nullable=False),  # ids of nodes that its author left out

@@ -1,0 +1,76 @@
+"""A draft whose group has changed says what differs, and Start follows the group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from app.core.group_policy import Amount
+from app.core.rollouts import RolloutState
+from app.store import rollouts, schema
+from app.store.database import Database
+from app.store.rollouts import Rollout
+from tests import rollout_kit
+from tests import server_kit as kit
+from tests.web.console_kit import Browser
+
+POLICY: dict[str, Any] = {"max_unavailable": {"count": 2}, "domain_label": "zone", "health_gate": False}
+
+
+@pytest.fixture
+def group(browser: Browser, database: Database) -> str:
+    with database.write() as change:
+        gateway = kit.add_gateway(change.conn)
+        kit.add_image(change.conn, "2.0")
+        for _ in range(3):
+            kit.add_node(change.conn, labels={"role": "web", "zone": "a"}, gateway_id=gateway)
+        return rollout_kit.add_group(change.conn, policy=POLICY)
+
+
+def draft(browser: Browser, **typed: str) -> str:
+    response = browser.fill("/rollouts/new?group=web", "/new", target="version:2.0", reason="monthly", **typed)
+    assert response.status_code == 303
+    return str(response.location)
+
+
+def set_group(database: Database, **policy: Any) -> None:
+    with database.write() as change:
+        change.conn.execute(update(schema.groups).values(policy=policy))
+        change.touch("groups")
+
+
+def stored(database: Database) -> Rollout:
+    with database.read() as conn:
+        [found] = rollouts.newest(conn, limit=1)
+    return found
+
+
+def test_only_what_was_typed_otherwise_is_the_rollouts_own(browser: Browser, database: Database, group: str) -> None:
+    draft(browser, canaries="2")
+    assert stored(database).overrides == {"canaries": {"count": 2}}
+
+
+def test_a_draft_shows_what_its_group_changed_since(browser: Browser, database: Database, group: str) -> None:
+    path = draft(browser, canaries="2")
+    assert "has changed since" not in browser.get(path).text
+    set_group(database, **POLICY | {"max_unavailable": {"count": 1}, "canaries": {"count": 3}})
+    page = browser.get(path).text
+    assert "The group has changed since this was drafted." in page
+    assert 'Max unavailable: <b>1</b> <span class="muted">instead of 2</span>' in page
+    assert "instead of 1" not in page, "its own canaries stay"
+    browser.fill(f"{path}/start", "/start", confirm="web")
+    started = stored(database)
+    assert started.state is RolloutState.RUNNING
+    assert (started.policy.max_unavailable, started.policy.canaries) == (Amount(count=1), Amount(count=2))
+
+
+def test_what_does_not_fit_any_more_is_said_and_not_started(browser: Browser, database: Database, group: str) -> None:
+    path = draft(browser, one_domain_after_another="yes")
+    set_group(database, max_unavailable={"count": 2})
+    page = browser.get(path).text
+    assert "It cannot be started." in page and f'href="{path}/start"' not in page
+    refused = browser.fill(f"{path}/start", "/start", confirm="web")
+    assert refused.status_code == 409 and "does not fit" in refused.text
+    assert stored(database).state is RolloutState.DRAFT
