@@ -92,7 +92,7 @@ class Blocks:
         if endless is not None and endless.code is HoldCode.WINDOW:
             return _Blocked(endless, f"{self._group(endless)} has windows that never open", ("another window",))
         if endless is not None:
-            return _Blocked(endless, f"{self._group(endless)} {endless.text}", ("lifting the freeze", "an end for it"))
+            return _Blocked(endless, endless.text, ("lifting the freeze", "an end for it"))
         if candidate.rollout in self.made.stuck and not candidate.canary:
             hold = Hold(HoldCode.CANARIES, "waits for canaries, none of which can move", rollout.id)
             return _Blocked(hold, f"no canary of {rollout.name} can move", ("another canary",))
