@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, or_, select, update
 
 from app.core.freezes import Freeze
 from app.store.schema import freezes, groups
@@ -16,11 +16,12 @@ _FREEZES: Select[Any] = select(freezes, groups.c.name.label("group_name")).selec
 
 def not_over(conn: Connection, now: float) -> list[Freeze]:
     """Those that hold now or will; the first to start first."""
-    lasts = or_(freezes.c.ends_at.is_(None), freezes.c.ends_at > now)
-    rows = conn.execute(
-        _FREEZES.where(freezes.c.lifted_at.is_(None), lasts).order_by(freezes.c.starts_at, freezes.c.id)
-    )
-    return [_freeze(row) for row in rows]
+    return [_freeze(row) for row in conn.execute(_NOT_OVER, {"now": now})]
+
+
+_NOT_OVER = _FREEZES.where(
+    freezes.c.lifted_at.is_(None), or_(freezes.c.ends_at.is_(None), freezes.c.ends_at > bindparam("now"))
+).order_by(freezes.c.starts_at, freezes.c.id)
 
 
 def active(conn: Connection, now: float) -> list[Freeze]:
@@ -59,16 +60,21 @@ def add(
 
 def lift(conn: Connection, freeze_id: str, actor: str, reason: str, now: float) -> bool:
     """End it now; False when it was lifted or had ended already."""
-    lifted = conn.execute(
-        update(freezes)
-        .where(
-            freezes.c.id == freeze_id,
-            freezes.c.lifted_at.is_(None),
-            or_(freezes.c.ends_at.is_(None), freezes.c.ends_at > now),
-        )
-        .values(lifted_at=now, lifted_by=actor, lifted_reason=reason)
+    return _change(conn, freeze_id, now, lifted_at=now, lifted_by=actor, lifted_reason=reason)
+
+
+def change_end(conn: Connection, freeze_id: str, ends_at: float | None, now: float) -> bool:
+    """End it then instead; None: when it is lifted. False when it was lifted or had ended already."""
+    return _change(conn, freeze_id, now, ends_at=ends_at)
+
+
+def _change(conn: Connection, freeze_id: str, now: float, **values: Any) -> bool:
+    """False, and nothing is changed, where it is over."""
+    not_over = or_(freezes.c.ends_at.is_(None), freezes.c.ends_at > now)
+    changed = conn.execute(
+        update(freezes).where(freezes.c.id == freeze_id, freezes.c.lifted_at.is_(None), not_over).values(**values)
     )
-    return lifted.rowcount == 1
+    return changed.rowcount == 1
 
 
 def _freeze(row: Row[Any]) -> Freeze:

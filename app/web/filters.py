@@ -25,6 +25,7 @@ def install(app: Flask) -> None:
         number=number,
         percent=percent,
         quoted=quoted,
+        sentence=sentence,
         short_digest=short_digest,
         size=size,
     )
@@ -119,6 +120,11 @@ def event_kind(kind: str, result: str | None = None) -> str:
 
 def number(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def sentence(text: str) -> str:
+    """With a capital first letter, and all others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def percent(share: float) -> str:

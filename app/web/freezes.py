@@ -77,9 +77,11 @@ def new() -> ResponseReturnValue:
 
 
 def _choices(conn: Connection) -> Mapping[str, Any]:
+    chosen = request.form.get("group", request.args.get("group", ""))
     return {
         "groups": groups.all_groups(conn),
-        "chosen": request.form.get("group", request.args.get("group", "")),
+        "chosen": chosen,
+        "standing": freezes.standing(conn, chosen or None, now()),
         "zone": preferences().time_zone,
     }
 
@@ -94,6 +96,19 @@ def _moment(field: str) -> float | None:
     except ValueError as error:
         raise Invalid(field, f"“{text}” is no date and time such as 2027-01-31 18:00.") from error
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=preferences().zone)).timestamp()
+
+
+@blueprint.get("/freezes/<freeze_id>/end")
+def end_form(freeze_id: str) -> ResponseReturnValue:
+    return draw_form("freezes/end.html", read(partial(_one, freeze_id=freeze_id)))
+
+
+@blueprint.post("/freezes/<freeze_id>/end")
+def end(freeze_id: str) -> ResponseReturnValue:
+    def change_it() -> None:
+        freezes.change_end(console().db, actor(), freeze_id, _moment("ends_at"), reason(), now())
+
+    return submit("freezes/end.html", lambda: read(partial(_one, freeze_id=freeze_id)), "/freezes", change_it)
 
 
 @blueprint.get("/freezes/<freeze_id>/lift")
@@ -113,4 +128,7 @@ def _one(conn: Connection, freeze_id: str) -> Mapping[str, Any]:
     found = store.get(conn, freeze_id)
     if found is None:
         raise NotFound("freeze", freeze_id)
-    return {"freeze": found}
+    ends_at = (
+        "" if found.ends_at is None else f"{datetime.fromtimestamp(found.ends_at, preferences().zone):%Y-%m-%dT%H:%M}"
+    )
+    return {"freeze": found, "ends_at": ends_at, "zone": preferences().time_zone}

@@ -156,6 +156,7 @@ INTENTIONS: dict[str, Callable[[World], object]] = {
     "change-group": lambda w: groups.change(w.db, OPERATOR, w.group, groups.Wish(precedence=9), "why", NOW),
     "remove-group": lambda w: groups.remove(w.db, OPERATOR, w.group, "why", NOW),
     "freeze": lambda w: freezes.freeze(w.db, OPERATOR, group_id=w.group, reason="why", now=NOW),
+    "refreeze": lambda w: freezes.change_end(w.db, OPERATOR, w.freeze, NOW + 9, "why", NOW),
     "thaw": lambda w: freezes.lift(w.db, OPERATOR, w.freeze, "why", NOW),
     "upload": uploads,
     "register": registers,

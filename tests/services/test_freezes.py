@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
+from app.core.actors import CONDUCTOR
 from app.core.errors import Invalid, NotFound, NotPossible
 from app.core.holds import HoldCode
 from app.services import freezes, groups
@@ -103,13 +104,56 @@ def test_reasons_are_needed_and_groups_must_be(database: Database) -> None:
 
 
 def test_what_is_over_is_not_lifted_again(database: Database) -> None:
-    lifted, ended = freeze(database), freeze(database, ends_at=NOW + 5)
+    lifted, ended = freeze(database), freeze(database, make_group(database), ends_at=NOW + 5)
     freezes.lift(database, OPERATOR, lifted, "over", NOW)
     for freeze_id in (lifted, ended):
         with pytest.raises(NotPossible) as refused:
             freezes.lift(database, OPERATOR, freeze_id, "again", NOW + 5)
         assert refused.value.code == "over"
-    assert count_rows(database, schema.audit) == 3
+    assert count_rows(database, schema.audit) == 4  # with the group
+
+
+def test_the_same_scope_is_frozen_once_at_a_time(database: Database) -> None:
+    group_id = make_group(database)
+    first = freeze(database, starts_at=NOW + 10, ends_at=NOW + 20)
+    freeze(database, group_id)  # another scope
+    for given in ({}, {"starts_at": NOW + 19}, {"ends_at": NOW + 11}, {"starts_at": NOW + 12, "ends_at": NOW + 13}):
+        with pytest.raises(NotPossible, match="Change the end of that freeze") as refused:
+            freeze(database, **given)
+        assert refused.value.code == "frozen-already"
+    assert count_rows(database, schema.freezes) == 2
+    freeze(database, ends_at=NOW + 10)  # before it
+    freeze(database, starts_at=NOW + 20)  # after it
+    freezes.lift(database, OPERATOR, first, "over", NOW + 1)
+    freeze(database, starts_at=NOW + 10, ends_at=NOW + 20)
+
+
+def test_the_freeze_of_a_new_epoch_hinders_no_operator(database: Database) -> None:
+    freezes.freeze(database, CONDUCTOR, group_id=None, reason="restored from a backup", now=NOW)
+    freeze(database)
+    assert count_rows(database, schema.freezes) == 2
+
+
+def test_the_end_of_a_freeze_is_changed_and_audited(database: Database) -> None:
+    freeze_id = freeze(database, ends_at=NOW + 20)
+    freeze(database, starts_at=NOW + 30)
+    with pytest.raises(NotPossible):  # it would run into the next one
+        freezes.change_end(database, OPERATOR, freeze_id, NOW + 31, "longer", NOW)
+    with pytest.raises(Invalid):
+        freezes.change_end(database, OPERATOR, freeze_id, NOW, "at once", NOW)
+    with pytest.raises(Invalid):
+        freezes.change_end(database, OPERATOR, freeze_id, NOW + 25, " ", NOW)
+    with pytest.raises(NotFound):
+        freezes.change_end(database, OPERATOR, "freeze_none", NOW + 25, "longer", NOW)
+    assert not held(database, [], NOW + 20)
+    freezes.change_end(database, OPERATOR, freeze_id, NOW + 25, "longer", NOW)
+    assert held(database, [], NOW + 24) and not held(database, [], NOW + 25)
+    with pytest.raises(NotPossible):
+        freezes.change_end(database, OPERATOR, freeze_id, NOW + 28, "again", NOW + 25)
+    with database.read() as conn:
+        last = conn.execute(select(schema.audit).order_by(schema.audit.c.id.desc())).first()
+    assert last is not None and last.action == "freeze.end"
+    assert (last.before["ends_at"], last.after["ends_at"]) == (NOW + 20, NOW + 25)
 
 
 def test_who_froze_and_thawed_is_written_down_and_shown(database: Database) -> None:

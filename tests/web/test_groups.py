@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -7,6 +8,7 @@ import pytest
 
 from app.config import Settings
 from app.core.group_policy import Amount, OnFailure
+from app.services import freezes
 from app.store import groups, schema
 from app.store.database import Database
 from tests.server_kit import NOW, add_node, count_rows
@@ -128,6 +130,29 @@ def test_a_freeze_is_on_every_page_until_it_is_lifted(browser: Browser) -> None:
     assert answer.status_code == 303
     assert "is frozen" not in browser.get("/nodes").text
     assert "lifted" in browser.get("/freezes").text
+
+
+def test_a_second_freeze_of_the_same_is_refused_and_leads_to_the_first(browser: Browser) -> None:
+    page = make(browser)
+    group_id = page.rpartition("/")[2]
+    stale = browser.form("/freezes/new", "/freezes/new")  # in another tab
+    assert browser.fill("/freezes/new", "/freezes/new", reason="sale week").status_code == 303
+    answer = browser.submit("/freezes/new", stale, reason="quarter end")
+    assert (answer.status_code, count_rows(browser.db, schema.freezes)) == (409, 1)
+    assert "is frozen already, by mb: “sale week”" in answer.text
+    assert "quarter end" in answer.text  # what was typed is kept
+    [to_end] = re.findall(r'href="(/freezes/freeze_\w+/end)"', answer.text)
+    assert browser.fill("/freezes/new", "/freezes/new", group=group_id, reason="another scope").status_code == 303
+
+    browser.client.set_cookie("twinroot_zone", "Europe/Berlin")
+    end = datetime.fromtimestamp(NOW + 7200, ZoneInfo("Europe/Berlin"))
+    assert browser.fill(to_end, "/end", ends_at="2001-01-01T10:00", reason="x").status_code == 422
+    assert browser.fill(to_end, "/end", ends_at=f"{end:%Y-%m-%dT%H:%M}", reason="x").status_code == 303
+    assert f"{end:%Y-%m-%dT%H:%M}" in browser.get(to_end).text
+    with browser.db.read() as conn:
+        [found] = freezes.standing(conn, None, NOW)
+    assert found.ends_at is not None and abs(found.ends_at - (NOW + 7200)) < 60
+    assert browser.fill(to_end, "/end", ends_at="", reason="no end").status_code == 303
 
 
 def test_a_freeze_has_an_end_in_the_readers_zone(browser: Browser) -> None:

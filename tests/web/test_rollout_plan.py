@@ -234,3 +234,11 @@ def test_a_stale_button_changes_nothing(browser: Browser, database: Database, ru
     assert late.status_code == 409
     assert "nothing was changed" in late.text
     assert stored(database).state is RolloutState.ABORTED
+
+
+def test_a_freeze_without_an_end_is_named_once(browser: Browser, draft: str) -> None:
+    browser.fill("/freezes/new", "/freezes/new", reason="quarter end")
+    page = browser.get(draft).text
+    assert "The whole fleet is frozen by mb: “quarter end”" in page
+    assert "the fleet the whole fleet" not in page.lower()
+    assert page.count("the whole fleet is frozen by mb") <= 2
