@@ -140,7 +140,12 @@ def _fitting(
     views = {view.id: view for view in reader.read(conn, sorted(one.node_id for one, _ in wanted))}
     keys = list(reader.service_place)
     by_id = _by_id(setting.rollouts)
-    able = [(one, request) for one, request in wanted if _may_move(views.get(one.node_id), request)]
+    able = [
+        (one, request)
+        for one, request in wanted
+        if _may_move(views.get(one.node_id), request)
+        and not _noted_since(views[one.node_id], one, request, back=_leads_back(one, by_id))
+    ]
     costs = [_costs(views[one.node_id], one, request, keys, setting) for one, request in able]
     away = Away(conn, setting)
     limits = Budgets(
@@ -167,6 +172,15 @@ def _may_move(view: NodeView | None, request: Request) -> bool:
     if view is None or not view.online or not view.commandable or view.absent or view.reserved:
         return False
     return view.placement_known or not view.up or request.override_floor
+
+
+def _noted_since(view: NodeView, one: Chosen, request: Request, *, back: bool) -> bool:
+    """It was pinned elsewhere, or the version failed on it, since the plan was made; the next one says so."""
+    digest = request.target_digest
+    if one.kind is OperationKind.REBOOT or not digest:
+        return False
+    pinned = not back and view.pinned_to != "" and view.pin_digest != digest
+    return pinned or (digest in view.failed and not request.override_failed)
 
 
 def _costs(view: NodeView, one: Chosen, request: Request, keys: Sequence[ServiceKey], setting: Setting) -> Costs:

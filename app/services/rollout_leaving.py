@@ -40,7 +40,7 @@ def leave(
         raise NotPossible("changed", f"{row.name} got further at this moment; look again.")
     touch(change, rollout.id)
     if row.canary:
-        _promote(change, rollout, 1, now)
+        promote(change, rollout, 1, now)
 
 
 def _take_order(change: Change, actor: Actor, row: RolloutNode, text: str, now: float) -> None:
@@ -63,7 +63,7 @@ def replace_canaries(change: Change, rollout: Rollout, now: float, *, failed_too
     for row in gone:
         rollout_nodes.change(change.conn, row, canary=False)
     if gone:
-        _promote(change, rollout, len(gone), now)
+        promote(change, rollout, len(gone), now)
 
 
 def _unproved(row: RolloutNode, failed_too: bool) -> bool:
@@ -72,7 +72,8 @@ def _unproved(row: RolloutNode, failed_too: bool) -> bool:
     return failed_too and row.state is RolloutNodeState.FAILED
 
 
-def _promote(change: Change, rollout: Rollout, count: int, now: float) -> None:
+def promote(change: Change, rollout: Rollout, count: int, now: float) -> None:
+    """So many more nodes are canaries, as far as there are any that have not moved."""
     for row in rollout_nodes.next_for_canary(change.conn, rollout.id, count):
         rollout_nodes.change(change.conn, row, canary=True)
         text = f"{row.name} is a canary now, instead of one that left"

@@ -12,9 +12,10 @@ from app.core.errors import Invalid, NotPossible
 from app.core.holds import HoldCode
 from app.core.plan import Impossible
 from app.core.rollout_entry import Targets
-from app.core.rollouts import Move, RolloutKind, move
+from app.core.rollouts import Move, RolloutKind, RolloutNodeState, move
 from app.core.snapshot import ServiceKey
 from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout
+from app.services.rollout_leaving import promote
 from app.services.rollout_preview import Preview, preview
 from app.services.rollout_spec import as_now
 from app.services.rollout_take_in import entry_row
@@ -84,7 +85,10 @@ def _apply(change: Change, actor: Actor, rollout_id: str, seen: Preview, reason:
     no_bad_target(conn, rollout)
     rollout = _frozen(change, rollout, seen)
     rollout_nodes.remove_all(conn, rollout.id)
-    rollout_nodes.add(conn, _rows(change, rollout, seen, now))
+    rows = _rows(change, rollout, seen, now)
+    rollout_nodes.add(conn, rows)
+    if gone := len(seen.canaries) - sum(row["canary"] for row in rows):
+        promote(change, rollout, gone, now)
     text = f"Started by {actor.name}{because(reason)}"
     values = {
         "started_at": now,
@@ -122,17 +126,17 @@ def _rows(change: Change, rollout: Rollout, seen: Preview, now: float) -> list[d
     )
     wave_of = wave_numbers(seen)
     last = max(wave_of.values(), default=0) + 1
-    facts = {one.id: one for one in seen.entering}
-    left = [one.node_id for one in seen.left]
-    found = seen_again(change, rollout, left, now) if left else []
-    rows = [entry_row(rollout, targets, one, now) for one in (*facts.values(), *found)]
+    found = [one.id for one in seen.entering] + [one.node_id for one in seen.left]
+    rows = [entry_row(rollout, targets, one, now) for one in seen_again(change, rollout, found, now)]
     for row in rows:
-        row["canary"] = row["node_id"] in seen.canaries
+        waits = row["state"] == RolloutNodeState.WAITING.value
+        row["canary"] = waits and row["node_id"] in seen.canaries
         row["wave"] = wave_of.get(str(row["node_id"]), last)
     return rows
 
 
 def seen_again(change: Change, rollout: Rollout, node_ids: Sequence[str], now: float) -> list[rollout_facts.Facts]:
+    """Facts of the nodes as they are now: one may have been pinned or retired since the plan was made."""
     digests = [target.digest for target in rollout_facts.targets(change.conn, rollout.targets)]
     return rollout_facts.Reader(change.conn, digests, rollout.policy.absent_after_s, now).of(node_ids)
 

@@ -47,6 +47,8 @@ class Request:
     policy: Mapping[str, Any]
     target_digest: str
     """Empty: the booted slot is meant."""
+    override_failed: bool
+    """An operator lets it try a version that failed on it before."""
 
 
 def requests(conn: Connection, operation_ids: Sequence[str]) -> dict[str, Request]:
@@ -67,6 +69,7 @@ def requests(conn: Connection, operation_ids: Sequence[str]) -> dict[str, Reques
             operations.c.override_floor,
             operations.c.policy,
             operations.c.target_digest,
+            operations.c.override_failed,
         )
         .join(nodes, (nodes.c.id == operations.c.node_id) & (nodes.c.desired_operation_id == operations.c.id))
         .where(
