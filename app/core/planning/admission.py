@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from app.core.holds import Hold
 from app.core.planning.gates import Gates
@@ -77,14 +79,23 @@ def in_order(standing: Standing, room: Room, places: Iterable[int]) -> list[int]
     keyed.sort()
     if not standing.domain_names:
         return [place for *_, place in keyed]
-    turns: Counter[tuple[int, bool, float, tuple[int, ...]]] = Counter()
-    ordered = []
-    for rank, late, weight, name, id, place in keyed:
-        alike = (rank, late, weight, standing.domains[standing.candidates[place].node])
-        ordered.append((rank, late, weight, turns[alike], name, id, place))
-        turns[alike] += 1
-    ordered.sort()
-    return [place for *_, place in ordered]
+    ordered: list[int] = []
+    for _, alike in groupby(keyed, key=itemgetter(0, 1, 2)):
+        ordered += _in_turn(standing, [place for *_, place in alike])
+    return ordered
+
+
+def _in_turn(standing: Standing, places: list[int]) -> list[int]:
+    """One from each failure domain, then again; those of one domain stay in their order."""
+    if len(places) == 1:
+        return places
+    turns: Counter[tuple[int, ...]] = Counter()
+    turn_of = {}
+    for place in places:
+        domains = standing.domains[standing.candidates[place].node]
+        turn_of[place] = turns[domains]
+        turns[domains] += 1
+    return sorted(places, key=turn_of.__getitem__)
 
 
 def _ranks(standing: Standing) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from app.core.plan import Wave
 from app.core.planning.gates import Gates
 from app.core.planning.packing import Grid, Item, pack
-from app.core.planning.room import Cost, Room
+from app.core.planning.room import Costs, Room
 from app.core.planning.standing import UNBOUND, Standing, leads_back, precedence
 from app.core.rollouts import ACTIVE, RolloutState
 from app.core.snapshot import Candidate, NodeView
@@ -39,12 +39,12 @@ def by_our_doing(node: NodeView) -> bool:
     return not node.absent and (node.reserved or node.on_trial)
 
 
-def costs_in_a_wave(room: Room, candidate: Candidate) -> list[Cost]:
+def costs_in_a_wave(room: Room, candidate: Candidate) -> Costs:
     """What it takes in its wave; a node that our own operation took away counts as back before."""
     node = room.standing.nodes[candidate.node]
     if not by_our_doing(node):
         return room.costs(candidate)
-    return [*room.budgets(candidate.node, candidate.rollout, counts=True), *node.placements]
+    return room.budgets(candidate.node, candidate.rollout, counts=True), node.placements
 
 
 def limits_of_a_wave(room: Room) -> list[int]:
@@ -97,16 +97,16 @@ class _Forecaster:
 
     def _collect(self) -> None:
         limits = self.made.limits
+        within = [rollout.state in IN_FORECAST for rollout in self.standing.rollouts]
         for place, candidate in enumerate(self.standing.candidates):
-            if self.standing.rollouts[candidate.rollout].state not in IN_FORECAST or not self.room.can_still_move(
-                place
-            ):
+            if not within[candidate.rollout] or not self.room.may_move(place):
                 continue
-            costs = costs_in_a_wave(self.room, candidate)
-            units = tuple([what for what, much in costs if much == 1 and limits[what] < _NO_LIMIT])
-            rest = costs if len(units) < len(costs) else ()
-            item = Item(units, tuple([(what, much) for what, much in rest if much > 1 and limits[what] < _NO_LIMIT]))
-            if self.grid.fits(item):
+            budgets, services = costs_in_a_wave(self.room, candidate)
+            units = [what for what, _ in budgets if limits[what] < _NO_LIMIT]
+            units += [what for what, much in services if much == 1 and limits[what] < _NO_LIMIT]
+            more = [one for one in services if one[1] > 1 and limits[one[0]] < _NO_LIMIT]
+            item = Item(tuple(units), tuple(more))
+            if self.grid.fits(item):  # which nothing does that is hopeless: no wave has more room than there ever is
                 self.items[place] = item
             elif candidate.override_floor and self.grid.fits(self._budgets_of(item)):
                 self.items[place] = item

@@ -30,7 +30,7 @@ class Gates:
             for rollout in standing.rollouts
         ]
         self._fitting: dict[tuple[int, str, str], TargetView | None] = {}
-        self._version: dict[tuple[int, str, str, str], Hold | None] = {}
+        self._of_target: dict[tuple[int, str, str, str], tuple[TargetView | None, Hold | None]] = {}
         self._timed: dict[tuple[int, tuple[int, ...], str, str], list[Hold]] = {}
         self._health: dict[int, Hold | None] = {}
 
@@ -136,22 +136,30 @@ class Gates:
         return Hold(HoldCode.OTHER_ROLLOUT, f"waits for {who}, which comes first", rollout.id)
 
     def _target(self, candidate: Candidate, rollout: RolloutView, node: NodeView) -> Hold | None:
-        if rollout.kind is RolloutKind.REBOOT:
-            return None
-        target = self.target(candidate.rollout, node)
-        back = self.standing.back[candidate.rollout]
+        key = (candidate.rollout, node.os_id, node.arch, node.version)
+        found = self._of_target.get(key)
+        if found is None:
+            found = self._of_target[key] = self._target_of_version(candidate.rollout, node)
+        target, hold = found
         if target is None:
-            text = f"{rollout.name} has no image for {node.os_id or 'an unknown OS'} {node.arch or 'of unknown kind'}"
-            return None if back else Hold(HoldCode.NO_IMAGE, text, rollout.id)
-        if not back and node.pinned_to and node.pin_digest != target.digest:
+            return hold
+        pinned = node.pinned_to and node.pin_digest != target.digest
+        if pinned and not self.standing.back[candidate.rollout]:
             return Hold(HoldCode.PINNED, f"is pinned to {node.pinned_to}", node.id)
-        key = (candidate.rollout, target.os_id, target.arch, node.version)
-        if key not in self._version:
-            self._version[key] = self._of_version(rollout, target, node.version, back)
-        found = self._version[key]
-        if found is None and target.digest in node.failed and not candidate.override_failed:
+        if hold is None and target.digest in node.failed and not candidate.override_failed:
             return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before", node.id)
-        return found
+        return hold
+
+    def _target_of_version(self, rollout_place: int, node: NodeView) -> tuple[TargetView | None, Hold | None]:
+        """What it moves to, None for a reboot; and what holds all nodes of this OS, architecture and version."""
+        rollout, back = self.standing.rollouts[rollout_place], self.standing.back[rollout_place]
+        if rollout.kind is RolloutKind.REBOOT:
+            return None, None
+        target = self.target(rollout_place, node)
+        if target is not None:
+            return target, self._of_version(rollout, target, node.version, back)
+        text = f"{rollout.name} has no image for {node.os_id or 'an unknown OS'} {node.arch or 'of unknown kind'}"
+        return None, None if back else Hold(HoldCode.NO_IMAGE, text, rollout.id)
 
     def _of_version(self, rollout: RolloutView, target: TargetView, booted: str, back: bool) -> Hold | None:
         if not back:

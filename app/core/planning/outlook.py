@@ -106,9 +106,9 @@ class Blocks:
 
     def _without_room(self, candidate: Candidate) -> _Blocked | None:
         limits = self.made.limits
-        lacking = [cost for cost in costs_in_a_wave(self.room, candidate) if limits[cost[0]] < cost[1] and cost[1]]
-        for what, _ in lacking:
-            if what >= self.room.groups_at:
+        budgets, replicas = costs_in_a_wave(self.room, candidate)
+        for what, needed in budgets:
+            if limits[what] < needed:
                 return self._budget(what)
         node = self.standing.nodes[candidate.node]
         if candidate.override_floor:
@@ -117,6 +117,7 @@ class Blocks:
             hold = Hold(HoldCode.PLACEMENT_UNKNOWN, "what runs on it is not known, and it may be a service", node.id)
             return _Blocked(hold, "", ())
         services = self.standing.services
+        lacking = [cost for cost in replicas if limits[cost[0]] < cost[1] and cost[1]]
         lacking.sort(key=lambda cost: (services[cost[0]].expected > 1, limits[cost[0]] - cost[1], cost[0]))
         return self._floor(lacking[0]) if lacking else None
 

@@ -35,6 +35,7 @@ class Grid:
     def __init__(self, limits: Sequence[int]) -> None:
         self.limits = limits
         self.full = [0] * len(limits)
+        self._nothing = {what for what, limit in enumerate(limits) if limit < 1}
         self._used: list[dict[int, int]] = [{} for _ in limits]
         """By wave, of limits above 1; the others are either full or not used, unless something was forced into them."""
 
@@ -56,11 +57,9 @@ class Grid:
 
     def fits(self, item: Item) -> bool:
         """Whether it fits into a wave of its own."""
-        limits = self.limits
-        for what in item.units:
-            if limits[what] < 1:
-                return False
-        return all(limits[what] >= much for what, much in item.more)
+        if self._nothing and not self._nothing.isdisjoint(item.units):
+            return False
+        return not item.more or all(self.limits[what] >= much for what, much in item.more)
 
     def take(self, item: Item, wave: int) -> None:
         bit = 1 << wave

@@ -3,6 +3,8 @@ numbers from which each admitted node takes its part."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.core.holds import Hold, HoldCode
 from app.core.planning.gates import Gates
 from app.core.planning.standing import UNBOUND, Standing, floor_of
@@ -12,6 +14,8 @@ from app.core.snapshot import Candidate, NodeView
 
 Cost = tuple[int, int]
 """(index of what limits, how much of it is taken)."""
+Costs = tuple[Sequence[Cost], Sequence[Cost]]
+"""What a node takes of budgets, in the order of the chain, and of services."""
 
 
 class Room:
@@ -35,12 +39,14 @@ class Room:
         """Of groups that move one domain after another: the one whose turn it is."""
         self._carriers: dict[int, list[tuple[str, int]]] | None = None
 
-    def costs(self, candidate: Candidate) -> list[Cost]:
-        """What it takes: in the order of the chain, services last. What is counted down already takes no more."""
+    def costs(self, candidate: Candidate) -> Costs:
+        """What it takes. What is counted down already takes no more."""
         node, rollout = self.standing.nodes[candidate.node], candidate.rollout
         exposes = node.exposed_to != self.standing.rollouts[rollout].id
-        taken = self.budgets(candidate.node, rollout if exposes else -1, counts=not node.missing)
-        return [*taken, *node.placements] if node.up else taken
+        up = node.up
+        missing = not up or not node.healthy
+        taken = self.budgets(candidate.node, rollout if exposes else -1, counts=not missing or node.absent)
+        return taken, node.placements if up else ()
 
     def budgets(self, place: int, rollout: int, *, counts: bool) -> list[Cost]:
         """One of the exposure of this rollout (-1: of none), and where it counts one of each group and domain."""
@@ -53,14 +59,12 @@ class Room:
             self._budgets[key] = [*exposure, *groups, *((self.domains_at + domain, 1) for domain in domains)]
         return self._budgets[key]
 
-    def hold(self, candidate: Candidate, costs: list[Cost]) -> Hold | None:
+    def hold(self, candidate: Candidate, costs: Costs) -> Hold | None:
         """The first reason of the chain for which this node has no room; None: it fits."""
-        left, services = self.left, self.groups_at
-        lacking = [
-            cost for cost in costs if left[cost[0]] < cost[1] and cost[1]
-        ]  # below its floor, 0 still costs nothing
-        for what, needed in lacking:
-            if what >= services:
+        left = self.left
+        budgets, services = costs
+        for what, needed in budgets:
+            if left[what] < needed:
                 return self._budget(what, needed)
         ordered = self._domain_order(candidate)
         if ordered is not None or candidate.override_floor:
@@ -68,11 +72,14 @@ class Room:
         node = self.standing.nodes[candidate.node]
         if node.up and not node.placement_known:
             return Hold(HoldCode.PLACEMENT_UNKNOWN, "what runs on it is not known, and it may be a service", node.id)
+        # below its floor, 0 still costs nothing
+        lacking = [cost for cost in services if left[cost[0]] < cost[1] and cost[1]]
         return self._floor(lacking) if lacking else None
 
-    def take(self, candidate: Candidate, costs: list[Cost]) -> None:
-        for what, needed in costs:
-            self.left[what] -= needed
+    def take(self, candidate: Candidate, costs: Costs) -> None:
+        for part in costs:
+            for what, needed in part:
+                self.left[what] -= needed
         self.admitted.append(candidate.node)
         if self._carriers is not None:
             self._carry(candidate.node, self._carriers)
@@ -85,12 +92,16 @@ class Room:
     def can_still_move(self, place: int) -> bool:
         """Whether a running rollout, time and the moves of others are all that this candidate needs."""
         candidate = self.standing.candidates[place]
-        if self.gates.standing_order(place):
-            return False
-        if self.gates.endless(candidate.rollout, candidate.node):
+        hopeless = not candidate.override_floor and self.hopeless(self.standing.nodes[candidate.node])
+        return not hopeless and self.may_move(place)
+
+    def may_move(self, place: int) -> bool:
+        """As `can_still_move`, whatever the floors of the services that are known to run on it."""
+        candidate = self.standing.candidates[place]
+        if self.gates.standing_order(place) or self.gates.endless(candidate.rollout, candidate.node):
             return False
         node = self.standing.nodes[candidate.node]
-        return candidate.override_floor or not node.up or (node.placement_known and not self.hopeless(node))
+        return node.placement_known or candidate.override_floor or not node.up
 
     def _spare(self) -> list[int]:
         spare = []

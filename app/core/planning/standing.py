@@ -111,6 +111,9 @@ class Standing:
         self.domain_names: list[tuple[int, str]] = []
         """(index of a group, value of its domain label); empty value: its nodes without the label."""
         self._domain_place: dict[tuple[int, str], int] = {}
+        self._members: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._shared: dict[tuple[int, ...], tuple[int, ...]] = {}
+        """Tuples that thousands of nodes have in common, each once."""
         self.available = [0] * len(services)
         self.away = [0] * len(services)
         """Of each service: replicas last seen on nodes that are not up and not absent."""
@@ -138,14 +141,17 @@ class Standing:
         self._count(place, node, 1)
 
     def _enrol(self, place: int, node: NodeView) -> None:
-        memberships = tuple(self.group_place[id] for id in node.groups)
+        memberships = self._members.get(node.groups)
+        if memberships is None:
+            memberships = self._members[node.groups] = tuple([self.group_place[id] for id in node.groups])
         self.memberships[place] = memberships
         domains = []
         for group in memberships:
             label = self.groups[group].policy.domain_label
             if label:
                 domains.append(self._domain((group, node.labels.get(label, ""))))
-        self.domains[place] = tuple(domains)
+        shared = tuple(domains)
+        self.domains[place] = self._shared.setdefault(shared, shared)
 
     def _domain(self, name: tuple[int, str]) -> int:
         place = self._domain_place.get(name)
@@ -167,7 +173,8 @@ class Standing:
         """Add the node to the sums, or with -1 take it out again."""
         if node.absent:
             return
-        up, missing = node.up, node.missing
+        up = node.up
+        missing = not up or not node.healthy
         sums = self.available if up else self.away
         for service, replicas in node.placements:
             sums[service] += sign * replicas
