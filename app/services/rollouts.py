@@ -222,17 +222,20 @@ def allow_single(db: Database, actor: Actor, rollout_id: str, service: ServiceKe
 
 
 def still_finishing(db: Database, rollout_id: str) -> list[StillFinishing]:
-    """Nodes whose orders are beyond being called back."""
+    """Nodes whose orders, or whose orders to go back, are beyond being called back: those that have armed, and those
+    that have their lease and cannot be told."""
     with db.read() as conn:
-        found = rollout_seen.under_way(conn, rollout_id)
+        found = rollout_seen.under_way(conn, rollout_id) + rollout_seen.under_way_back(conn, rollout_id)
     return [StillFinishing(seen.row.node_id, seen.row.name, _finishing(seen)) for seen in found if _beyond(seen)]
 
 
 def _beyond(seen: Seen) -> bool:
-    return seen.phase in ARMED or seen.phase is Phase.SOAKING
+    return seen.phase in ARMED or seen.phase is Phase.SOAKING or (seen.holds_lease and not seen.online)
 
 
 def _finishing(seen: Seen) -> str:
+    if seen.phase not in ARMED and seen.phase is not Phase.SOAKING:
+        return "is not connected and has its lease: it may still arm, or has"
     return {
         Phase.DRAINING: "is being drained for its reboot",
         Phase.REBOOTING: "is rebooting",

@@ -124,6 +124,12 @@ def under_way(conn: Connection, rollout_id: str) -> list[Seen]:
     return [_seen(row) for row in conn.execute(query.order_by(nodes.c.name, _c.node_id))]
 
 
+def under_way_back(conn: Connection, rollout_id: str) -> list[Seen]:
+    """Nodes with an open order to go back, by name."""
+    query = _seen_query(_c.back_operation_id).where(_c.rollout_id == rollout_id, _c.back_ended_at.is_(None), _OPEN)
+    return [_seen(row) for row in conn.execute(query.order_by(nodes.c.name, _c.node_id))]
+
+
 def downloading(conn: Connection, rollout_id: str, since: float) -> int:
     """Orders that stage now: staging, or given since then and not begun."""
     query = (

@@ -184,3 +184,26 @@ def test_rolling_back_sends_a_node_back_that_went_away_before_its_lease(database
     world.wake(canary)
     world.run(rollout_id, until=RolloutState.ROLLED_BACK)
     assert world.nodes[canary].version == "1.0"
+
+
+def test_pause_names_nodes_with_a_lease_that_cannot_be_told(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 2, WIDE)
+    rollout_id = begin(world)
+    moving = {RolloutNodeState.MOVING}
+    world.run_until(lambda: moving <= set(world.states(rollout_id).values()))
+    assert all(node.phase is Phase.STAGED for node in world.nodes.values())
+    world.nodes["n0"].silent = True
+    offline(world, ["n0"])
+    finishing = service.pause(database, OPERATOR, rollout_id, "", world.now)
+    assert [one.name for one in finishing] == ["n0"]
+    assert "not connected and has its lease" in finishing[0].text
+
+
+def test_aborting_a_way_back_names_nodes_that_are_on_it(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 3, replace(QUICK, canary_soak_s=10 * HOUR_S))
+    rollout_id = begin(world)
+    (canary,) = (name for name, row in world.rows(rollout_id).items() if row.canary)
+    world.run_until(lambda: world.states(rollout_id)[canary] is RolloutNodeState.DONE)
+    service.roll_back(database, OPERATOR, rollout_id, "it is slow", world.now)
+    world.run_until(lambda: world.nodes[canary].phase is Phase.CONFIRMING)
+    assert [one.name for one in service.abort(database, OPERATOR, rollout_id, "it is not", world.now)] == [canary]
