@@ -1,6 +1,7 @@
 """A freeze disarms: leases that were granted and not used are called back. A step of the conductor.
 
-What leads back is not bound by freezes (rule 7), and neither is what an operator let pass (break-glass).
+What leads back is not bound by freezes (rule 7), and neither is what an operator let pass (break-glass). Nodes of
+rollouts wait again in theirs; an operator's order to one node is given once more in its place, and waits.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from app.core.actors import CONDUCTOR
+from app.core.actors import CONDUCTOR, Actor
 from app.core.freezes import Freeze, freeze_hold
 from app.core.nodes import Operation
 from app.core.slots import ARMED
 from app.services.groups import groups_of_node
-from app.services.orders import locked_node, withdraw
+from app.services.orders import Wish, begin, locked_node
 from app.services.rollout_orders import take_order
 from app.store import audit, freezes, nodes, operations, rollout_nodes, rollouts
 from app.store.database import Change, Database, Priority
@@ -60,9 +61,28 @@ def _take_back(change: Change, found: Operation, now: float) -> bool:
     operation = operations.get(change.conn, found.id, lock=True)
     if operation is None or not operation.open or operation.cancel_asked_at is not None:
         return False
+    if node.desired_operation_id != operation.id:
+        return False  # another order is on its way already
     if operation.phase in ARMED or operation.phase is Phase.SOAKING:
         return False
-    withdraw(change, CONDUCTOR, node, operation, why, now)
-    before = {"operation": operation.id}
-    audit.append(change.conn, CONDUCTOR, "node.cancel", f"node:{node.id}", why, before, None, now)
+    again = begin(change, _author(operation), node, _wish(operation), operation.reason, now)
+    before, after = {"operation": operation.id}, {"operation": again.id, "reason": operation.reason}
+    audit.append(change.conn, CONDUCTOR, "node.order-again", f"node:{node.id}", why, before, after, now)
     return True
+
+
+def _author(operation: Operation) -> Actor:
+    """Who gave the order, as histories of nodes say it."""
+    return Actor(CONDUCTOR.kind, CONDUCTOR.id, operation.actor)
+
+
+def _wish(operation: Operation) -> Wish:
+    """The same order once more: an operator's, which nobody else would give again after the freeze."""
+    return Wish(
+        operation.kind,
+        operation.image_id,
+        operation.target_version,
+        operation.target_digest,
+        override_failed=operation.override_failed,
+        override_floor=operation.override_floor,
+    )
