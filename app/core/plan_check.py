@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from app.core.plan import Plan
 from app.core.plan_facts import Facts
-from app.core.plan_ledger import Budgets, Costs, Violation, check_admitted
+from app.core.plan_ledger import Budgets, Costs, Supply, Violation, check_admitted
 from app.core.snapshot import Snapshot
 
-__all__ = ["Budgets", "Costs", "Violation", "check", "check_admitted"]
+__all__ = ["Budgets", "Costs", "Supply", "Violation", "check", "check_admitted"]
 
 
 def check(plan: Plan, snapshot: Snapshot) -> list[Violation]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.core.holds import HoldCode
 from app.core.image_match import canonical_arch
 from app.core.plan import Plan
-from app.core.plan_ledger import Budgets, Costs, Violation
+from app.core.plan_ledger import Budgets, Costs, Supply, Violation
 from app.core.rollouts import RolloutKind, RolloutState
 from app.core.snapshot import Candidate, NodeView, RolloutView, ServiceKey, Snapshot
 from app.core.versions import version_key
@@ -32,17 +32,22 @@ class Facts:
 
     def budgets(self, *, back: bool) -> Budgets:
         """As it is now; with `back`, as it is when all that our own operations took away is there again."""
-        services: dict[ServiceKey, tuple[int, int]] = {}
+        services: dict[ServiceKey, Supply] = {}
         seen = [0] * len(self.snapshot.services)
+        reserved = [0] * len(self.snapshot.services)
         groups: dict[str, tuple[int, int]] = {}
         domains: dict[tuple[str, str], tuple[int, int]] = {}
         for node in self.snapshot.nodes:
             if _serves(node, back):
                 for service, replicas in node.placements:
                     seen[service] += replicas
-        for view, healthy in zip(self.snapshot.services, seen, strict=True):
+            elif node.reserved and not node.absent:
+                for service, replicas in node.placements:
+                    reserved[service] += replicas
+        for view, healthy, taken in zip(self.snapshot.services, seen, reserved, strict=True):
             if view.floor is not None:
-                services[view.key] = (healthy, 0 if view.allowed and view.expected <= 1 else view.floor)
+                floor = 0 if view.allowed and view.expected <= 1 else view.floor
+                services[view.key] = Supply(healthy, view.expected, taken, floor)
         for group in self.snapshot.groups:
             members = [node for node in self.snapshot.nodes if group.id in node.groups and not node.absent]
             missing = [node for node in members if not _counts(node, back)]

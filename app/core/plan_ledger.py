@@ -32,11 +32,30 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
+class Supply:
+    """The replicas of a service with a floor."""
+
+    healthy: int
+    """On nodes that are up."""
+    expected: int
+    reserved: int
+    """What leases that are out have taken, whether those nodes are down yet, are back, or have lost them elsewhere."""
+    floor: int
+
+    @property
+    def counted(self) -> int:
+        """What may be taken from: of the expected replicas those that nobody reserved, as far as they are healthy.
+
+        More than the expected ones may end at any moment, as in the middle of a move: they save no floor.
+        """
+        return min(self.healthy, self.expected - self.reserved)
+
+
+@dataclass(frozen=True, slots=True)
 class Budgets:
     """How things are now, before anything of this round. What is not named has no limit."""
 
-    services: Mapping[ServiceKey, tuple[int, int]] = field(default_factory=dict)
-    """(healthy replicas on nodes that are up, floor)."""
+    services: Mapping[ServiceKey, Supply] = field(default_factory=dict)
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """(missing nodes, most that may be missing)."""
     domains: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
@@ -58,7 +77,7 @@ def check_admitted(admitted: Sequence[Costs], budgets: Budgets) -> list[Violatio
 
     A node that is refused takes nothing, so that the ones that remain may go without asking again.
     """
-    healthy = {key: available for key, (available, _) in budgets.services.items()}
+    healthy = {key: supply.counted for key, supply in budgets.services.items()}
     missing = {id: now for id, (now, _) in budgets.groups.items()}
     away = {domain: now for domain, (now, _) in budgets.domains.items()}
     exposed = {rollout: now for rollout, (now, _) in budgets.exposures.items()}
@@ -90,7 +109,7 @@ def _refusal(
 ) -> str | None:
     for key, replicas in costs.services.items():
         if key in budgets.services and replicas and not costs.override_floor:
-            left, floor = healthy[key] - replicas, budgets.services[key][1]
+            left, floor = healthy[key] - replicas, budgets.services[key].floor
             if left < floor:
                 return f"{'/'.join(key)} would have {left} healthy replicas, floor {floor}"
     if not costs.already_missing:

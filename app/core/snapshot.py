@@ -45,10 +45,11 @@ class NodeView:
     commandable: bool
     """Its evidence class lets us command it, and no identity conflict holds it."""
     placement_known: bool
-    """Or declared by an operator. Where it is not, `placements` is empty: such a node adds to no service."""
+    """Or declared by an operator. Where it is not, `placements` is empty but for what its lease reserved: such a node
+    adds to no service."""
     placements: tuple[tuple[int, int], ...]
     """(index into Snapshot.services, replicas of it that are healthy here now); each service once. Of a node that is
-    not up: as last seen, which is what it serves again when it is back."""
+    not up: as last seen, which is what it serves again when it is back; where its lease reserved more, that."""
     has_local_way_back: bool
     """Its passive slot holds a version that it could go back to without a download."""
     staged_digest: str

@@ -56,7 +56,7 @@ def _points_nowhere(snapshot: Snapshot) -> str | None:
                 return f"node {node.name} is in a group {id} that is not there"
         if len({service for service, _ in node.placements}) < len(node.placements):
             return f"node {node.name} names a service twice"
-        if node.placements and not node.placement_known:
+        if node.placements and not node.placement_known and not node.reserved:
             return f"node {node.name} says what it runs although that is not known"
         for service, replicas in node.placements:
             if not 0 <= service < services:

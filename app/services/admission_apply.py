@@ -149,11 +149,7 @@ def _fitting(
     costs = [_costs(views[one.node_id], one, request, keys, setting) for one, request in able]
     away = Away(conn, setting)
     limits = Budgets(
-        services={
-            key: (healthy, view.floor)
-            for key, (healthy, view) in services_of(conn, away, costs, setting, now).items()
-            if view.floor is not None
-        },
+        services=services_of(conn, away, costs, setting, now),
         groups=away.groups({group for one in costs for group in one.groups}),
         domains=away.domains({domain for one in costs for domain in one.domains}),
         exposures=_exposures(conn, {one.rollout for one in costs if one.rollout}, by_id),

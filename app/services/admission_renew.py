@@ -64,9 +64,10 @@ def _stopped(found: leases.Renewal, setting: Setting, losses: Sequence[Loss]) ->
 def _over_limits(conn: Connection, held: leases.Lease, away: Away, setting: Setting, now: float) -> Hold | None:
     taken = {(scope, name): replicas for scope, name, replicas in held.costs}
     costs = Costs(held.node_id, True, taken, (), (), "")
-    for key, (healthy, view) in services_of(conn, away, [costs], setting, now).items():
-        if view.floor is not None and healthy < view.floor:
-            text = f"asked again, and {label_of(key)} has {healthy} replicas beside it now, floor {view.floor}"
+    for key, supply in services_of(conn, away, [costs], setting, now).items():
+        if supply.counted < supply.floor:
+            left = f"{supply.counted} of {supply.expected} expected replicas"
+            text = f"asked again, and {label_of(key)} has {left} beside it now, floor {supply.floor}"
             return Hold(HoldCode.SERVICE_FLOOR, text, label_of(key))
     view_of = {view.id: view for view in away.nodes}
     groups_of = set(view_of[held.node_id].groups) if held.node_id in view_of else set()

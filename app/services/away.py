@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from app.core.group_policy import GroupPolicy
-from app.core.plan_check import Costs
+from app.core.plan_check import Costs, Supply
 from app.core.services import scope_of
-from app.core.snapshot import NodeView, ServiceKey, ServiceView
+from app.core.snapshot import NodeView, ServiceKey
 from app.services.node_views import UNGROUPED, NodeReader, Setting
 from app.services.service_views import service_views
 from app.store import budgets, groups
@@ -24,9 +24,19 @@ class Away:
         self._conn, self._setting = conn, setting
         fresh = [id for id in setting.gateways if setting.fresh(id)]
         self.up = budgets.up(fresh)
-        found = NodeReader(setting).read(conn, budgets.not_serving(conn, self.up))
+        reader = NodeReader(setting)
+        found = reader.read(conn, budgets.not_serving(conn, self.up))
+        self._services = list(reader.service_place)
         self.nodes = [view for view in found if not view.absent]
         self._absent = [view for view in found if view.absent]
+
+    def reserved(self) -> Counter[ServiceKey]:
+        """Replicas that leases have taken."""
+        taken: Counter[ServiceKey] = Counter()
+        for view in self.nodes:
+            for place, replicas in view.placements if view.reserved else ():
+                taken[self._services[place]] += replicas
+        return taken
 
     def groups(self, ids: set[str]) -> dict[str, tuple[int, int]]:
         missing = Counter(group for view in self.nodes if view.missing for group in view.groups)
@@ -86,8 +96,8 @@ def domains_of(view: NodeView, setting: Setting) -> list[tuple[str, str]]:
 
 def services_of(
     conn: Connection, away: Away, costs: Sequence[Costs], setting: Setting, now: float
-) -> dict[ServiceKey, tuple[int, ServiceView]]:
-    """(healthy on nodes that are up, the service) of each that one of these takes from."""
+) -> dict[ServiceKey, Supply]:
+    """Of each service with a floor that one of these takes from."""
     keys = {key for one in costs for key in one.services}
     if not keys:
         return {}
@@ -102,5 +112,10 @@ def services_of(
         for scope, name, replicas in said:
             if (scope, name) in keys:
                 healthy[(scope, name)] += replicas
+    reserved = away.reserved()
     views = service_views(conn, healthy, names, setting.frozen, now)
-    return {key: (healthy[key], views[key]) for key in views}
+    return {
+        key: Supply(healthy[key], view.expected, reserved[key], view.floor)
+        for key, view in views.items()
+        if view.floor is not None
+    }

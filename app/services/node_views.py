@@ -87,19 +87,25 @@ class NodeReader:
     def read(self, conn: Connection, ids: Sequence[str] | None) -> list[NodeView]:
         rows = store.members(conn, ids)
         replicas, failed = store.replicas(conn, ids), store.failures(conn, ids)
-        exposed = store.exposures(conn, ids)
+        exposed, taken = store.exposures(conn, ids), store.reservations(conn, ids)
         wanted = sorted({row.pin_image_id for row in rows if row.pin_image_id})
         images = store.image_rows(conn, wanted) if wanted else {}
         none: frozenset[str] = frozenset()
         return [
-            self._view(row, replicas.get(row.id, ()), failed.get(row.id, none), exposed.get(row.id, ""), images)
+            self._view(
+                row,
+                self._placements(row, replicas.get(row.id, ()), taken.get(row.id, ())),
+                failed.get(row.id, none),
+                exposed.get(row.id, ""),
+                images,
+            )
             for row in rows
         ]
 
     def _view(
         self,
         row: Any,
-        replicas: Sequence[tuple[str, str, int]],
+        placements: tuple[tuple[int, int], ...],
         failed: frozenset[str],
         exposed_to: str,
         images: Mapping[str, Any],
@@ -126,7 +132,7 @@ class NodeReader:
             absent=self._absent(row, policy.absent_after_s),
             commandable=row.evidence != EvidenceClass.PROTOCOL_ONLY and not row.conflict,
             placement_known=row.placement_known or row.declared is not None,
-            placements=self._placements(row, replicas, member_of[0].name if member_of else ""),
+            placements=placements,
             has_local_way_back=passive.get("good") is True,
             staged_digest=passive.get("digest") or "",
             pinned_to=pinned_to,
@@ -144,16 +150,20 @@ class NodeReader:
         return listened_s(self.setting.gateways.values(), row.last_seen_at, self.setting.now) > absent_after_s
 
     def _placements(
-        self, row: Any, replicas: Sequence[tuple[str, str, int]], group: str
+        self, row: Any, replicas: Sequence[tuple[str, str, int]], taken: Sequence[tuple[str, str, int]]
     ) -> tuple[tuple[int, int], ...]:
-        """What an operator declared counts only while the node itself cannot say."""
+        """What an operator declared counts only while the node itself cannot say. What its lease took stays taken
+        while the containers stop, and when they have come up elsewhere."""
         here: Counter[ServiceKey] = Counter()
+        group = self.setting.group_of(row.labels) if replicas else ""
         if row.placement_known:
             for scope, name, healthy in replicas:
                 here[(scope_of(scope, group), name)] += healthy
         elif row.declared is not None:
             for scope, name, healthy in row.declared:
                 here[(scope, name)] += healthy
+        for scope, name, number in taken:
+            here[(scope, name)] = max(here[(scope, name)], number)
         places = self.service_place
         return tuple((places.setdefault(key, len(places)), number) for key, number in here.items() if number)
 

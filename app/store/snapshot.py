@@ -97,6 +97,13 @@ def replicas(conn: Connection, ids: Ids = None) -> dict[str, list[tuple[str, str
     return found
 
 
+def reservations(conn: Connection, ids: Ids = None) -> dict[str, list[tuple[str, str, int]]]:
+    """Node id → (scope, service, replicas) that its lease, which has not been returned, took when it was granted."""
+    query = select(leases.c.node_id, leases.c.costs).where(leases.c.ended_at.is_(None))
+    found = of_ids(conn, query, leases.c.node_id, ids)
+    return {row[0]: [(scope, name, replicas) for scope, name, replicas in row[1] or ()] for row in found}
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """The containers of one (scope as they say, service) on a node."""

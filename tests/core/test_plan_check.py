@@ -9,7 +9,7 @@ import pytest
 
 from app.core.group_policy import Amount, GroupPolicy
 from app.core.plan import Plan, Wave
-from app.core.plan_check import Budgets, Costs, check, check_admitted
+from app.core.plan_check import Budgets, Costs, Supply, check, check_admitted
 from app.core.planner import plan
 from app.core.rollouts import RolloutState
 from app.core.snapshot import Snapshot
@@ -91,7 +91,7 @@ def test_a_candidate_that_is_forgotten_is_found() -> None:
 
 def test_who_is_refused_takes_nothing() -> None:
     """So that the ones after it may still go."""
-    budgets = Budgets(services={("", "db"): (3, 2), ("", "web"): (2, 2)}, groups={"g": (0, 2)})
+    budgets = Budgets(services={("", "db"): Supply(3, 3, 0, 2), ("", "web"): Supply(2, 2, 0, 2)}, groups={"g": (0, 2)})
     both = {("", "db"): 1, ("", "web"): 1}
     asked = [
         costs("first", services=both, groups=("g",)),
@@ -107,7 +107,7 @@ def test_who_is_refused_takes_nothing() -> None:
 
 
 def test_an_override_goes_and_still_counts() -> None:
-    budgets = Budgets(services={("", "db"): (2, 2)}, exposures={"r": (0, 1)}, domains={("g", "a"): (1, 2)})
+    budgets = Budgets(services={("", "db"): Supply(2, 2, 0, 2)}, exposures={"r": (0, 1)}, domains={("g", "a"): (1, 2)})
     asked = [
         costs("over", services={("", "db"): 1}, override_floor=True, domains=(("g", "a"),)),
         costs("none-healthy", services={("", "db"): 0}, rollout="r"),

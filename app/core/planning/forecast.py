@@ -52,15 +52,17 @@ def limits_of_a_wave(room: Room) -> list[int]:
     standing = room.standing
     limits = room.left.copy()
     limits[room.rollouts_at :] = room.limits[room.rollouts_at :]
+    healthy = standing.available.copy()
     for place in standing.not_up:
         node = standing.nodes[place]
         if by_our_doing(node):
             for service, replicas in node.placements:
-                limits[service] += replicas
+                healthy[service] += replicas
             for group in standing.memberships[place]:
                 limits[room.groups_at + group] += 1
             for domain in standing.domains[place]:
                 limits[room.domains_at + domain] += 1
+    limits[: room.groups_at] = room.of_services(healthy, [0] * len(healthy))
     return limits
 
 

@@ -104,12 +104,8 @@ class Room:
         return node.placement_known or candidate.override_floor or not node.up
 
     def _spare(self) -> list[int]:
-        spare = []
-        standing = self.standing
-        for service, available, away in zip(standing.services, standing.available, standing.away, strict=True):
-            floor = floor_of(service)
-            spare.append(UNBOUND if floor is None else max(available + away, service.expected) - floor)
-        return spare
+        floors = ((service.expected, floor_of(service)) for service in self.standing.services)
+        return [UNBOUND if floor is None else expected - floor for expected, floor in floors]
 
     def _limits(self) -> list[int]:
         """Of groups, domains and rollouts, after zeros for the services."""
@@ -129,13 +125,19 @@ class Room:
 
     def _left(self) -> list[int]:
         standing = self.standing
-        left = []
-        for service, available in zip(standing.services, standing.available, strict=True):
-            floor = floor_of(service)
-            left.append(UNBOUND if floor is None else available - floor)
+        left = self.of_services(standing.available, standing.reserved)
         exposed = [standing.exposed[rollout.id] for rollout in standing.rollouts]
         used = standing.missing + standing.domain_missing + exposed
         left += [limit - taken for limit, taken in zip(self.limits[self.groups_at :], used, strict=True)]
+        return left
+
+    def of_services(self, healthy: Sequence[int], reserved: Sequence[int]) -> list[int]:
+        """How many replicas of each may go. More than the expected ones do not count: in the middle of a move the old
+        one may end at any moment, and what a lease took does not come back because one more was seen elsewhere."""
+        left = []
+        for service, number, taken in zip(self.standing.services, healthy, reserved, strict=True):
+            floor = floor_of(service)
+            left.append(UNBOUND if floor is None else min(number, service.expected - taken) - floor)
         return left
 
     def _budget(self, what: int, needed: int) -> Hold:

@@ -115,8 +115,8 @@ class Standing:
         self._shared: dict[tuple[int, ...], tuple[int, ...]] = {}
         """Tuples that thousands of nodes have in common, each once."""
         self.available = [0] * len(services)
-        self.away = [0] * len(services)
-        """Of each service: replicas last seen on nodes that are not up and not absent."""
+        self.reserved = [0] * len(services)
+        """Of each service: replicas that leases have taken."""
         self.wanted = [0] * len(services)
         """Of each service: replicas on nodes that are up and that a rollout wants to move."""
         self.not_up: set[int] = set()
@@ -175,9 +175,10 @@ class Standing:
             return
         up = node.up
         missing = not up or not node.healthy
-        sums = self.available if up else self.away
-        for service, replicas in node.placements:
-            sums[service] += sign * replicas
+        if up or node.reserved:
+            sums = self.available if up else self.reserved
+            for service, replicas in node.placements:
+                sums[service] += sign * replicas
         if up and place in self._wanted:
             for service, replicas in node.placements:
                 self.wanted[service] += sign * replicas

@@ -1,0 +1,80 @@
+"""Floors at the moment of granting: what is reserved, what is more than expected, what is down for other reasons."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import delete
+
+from app.services.admission import grant_leases
+from app.services.admission_apply import Chosen
+from app.services.service_watch import ServiceWatch
+from app.store import schema
+from app.store.database import Database
+from tests import server_kit as kit
+from tests.server_kit import NOW
+from tests.services import admission_kit as fleet
+from tests.services.admission_kit import asks, change_node, choose, grant, group, holders, node, told
+from wire.messages import OperationKind
+
+LABELLED = ("web", {"replicas": 3})
+
+
+@pytest.fixture
+def four(database: Database) -> list[str]:
+    """Four replicas are healthy for a moment, for one is being moved; three are expected, and the floor is two."""
+    fleet.gateway(database)
+    group(database, max_unavailable={"count": 4})
+    ids = [node(database, name, [LABELLED]) for name in "abcd"]
+    ServiceWatch().step(database, NOW)
+    for node_id in ids:
+        asks(database, node_id)
+    return ids
+
+
+def test_in_the_middle_of_a_move_one_node_goes(database: Database, four: list[str]) -> None:
+    grant_leases(database, NOW + 1)
+    grant_leases(database, NOW + 2)
+    assert len(holders(database)) == 1
+
+
+def test_the_transaction_counts_the_expected_ones_too(database: Database, four: list[str]) -> None:
+    """Whatever a plan thought."""
+    setting, _ = choose(database, NOW + 1)
+    all_of_them = [Chosen(f"op_{each}", each, None, OperationKind.ACTIVATE, False) for each in four]
+    assert grant(database, (setting, all_of_them), NOW + 1).stale
+    assert len(holders(database)) == 1
+
+
+def test_what_a_lease_took_stays_taken_while_its_containers_stop(database: Database, four: list[str]) -> None:
+    """The node shuts down, says so with its last word, and three others are healthy: no second one goes."""
+    grant_leases(database, NOW + 1)
+    (held,) = holders(database)
+    node_id = four["abcd".index(held)]
+    with database.write() as change:
+        change.conn.execute(delete(schema.containers).where(schema.containers.c.node_id == node_id))
+    change_node(database, node_id, phase="rebooting", connection="offline")
+    grant_leases(database, NOW + 2)
+    assert holders(database) == {held}
+
+
+def test_a_replica_that_came_up_elsewhere_does_not_pay_for_a_lease(database: Database) -> None:
+    fleet.gateway(database)
+    group(database, max_unavailable={"count": 4})
+    ids = [node(database, name, [LABELLED]) for name in "abc"]
+    spare = node(database, "spare")
+    ServiceWatch().step(database, NOW)
+    for node_id in ids:
+        asks(database, node_id)
+    grant_leases(database, NOW + 1)
+    with database.write() as change:
+        kit.add_container(change.conn, spare, "web", scope="shop", replicas=3)
+    grant_leases(database, NOW + 2)
+    assert len(holders(database)) == 1
+    waiting = [each for name, each in zip("abc", ids, strict=True) if name not in holders(database)]
+    assert {told(database, each) for each in waiting} == {"service-floor"}
+
+
+def test_a_replica_that_came_up_elsewhere_pays_for_a_node_that_died(database: Database, four: list[str]) -> None:
+    change_node(database, four[0], connection="offline")
+    grant_leases(database, NOW + 1)
+    assert len(holders(database)) == 1
