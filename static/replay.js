@@ -41,7 +41,7 @@ function start() {
   step();
 }
 
-form.querySelector("button").hidden = true;
+form.querySelector("button[type=submit]").hidden = true;
 form.addEventListener("submit", (event) => event.preventDefault());
 play.hidden = false;
 play.addEventListener("click", () => (playing ? stop() : start()));

@@ -155,6 +155,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 
 
 def _text(name: str, value: Any) -> str:
+    if name == "bandwidth_bytes_s":
+        return _octets_text(value)
     match value:
         case bool():
             return "yes" if value else "no"
@@ -183,6 +185,13 @@ def _days_text(days: frozenset[int]) -> str:
     if len(days) > 2 and last - first + 1 == len(days):
         return f"{DAYS[first]}-{DAYS[last]}"
     return ",".join(DAYS[day] for day in sorted(days))
+
+
+def _octets_text(octets: int) -> str:
+    for unit in ("GiB", "MiB", "KiB"):
+        if octets and octets % _UNITS_B[unit.upper()] == 0:
+            return f"{octets // _UNITS_B[unit.upper()]} {unit}"
+    return str(octets)
 
 
 def _duration_text(seconds: float) -> str:

@@ -18,7 +18,7 @@ _DAY = 24 * 3600
 
 
 def install(app: Flask) -> None:
-    app.jinja_env.globals.update(when=when, clock_time=clock_time)
+    app.jinja_env.globals.update(when=when)
     app.jinja_env.filters.update(
         duration=duration,
         event_kind=event_kind,
@@ -66,11 +66,6 @@ def relative(at: float, now: float, style: str = "ago") -> str:
 def absolute(at: float) -> str:
     moment = datetime.fromtimestamp(at, preferences().zone)
     return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname()}"
-
-
-def clock_time(at: float) -> str:
-    """For axes and lists where the date stands beside it."""
-    return f"{datetime.fromtimestamp(at, preferences().zone):%H:%M}"
 
 
 def size(octets: float) -> str:

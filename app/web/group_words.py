@@ -89,3 +89,6 @@ SECTIONS = (
         ),
     ),
 )
+
+LABELS = {field.name: field.label for section in SECTIONS for field in section.fields}
+"""Field of the policy → what it is called."""

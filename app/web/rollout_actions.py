@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from app.core.errors import Invalid, NotFound, NotPossible
 from app.core.rollouts import TERMINAL, Move, RolloutKind, RolloutState, possible_moves
-from app.services import rollout_reverse, rollout_start
+from app.services import rollout_reverse, rollout_start, services
 from app.services import rollouts as service
 from app.services.rollout_preview import preview
 from app.store import node_list, rollout_counts
@@ -109,6 +109,7 @@ def _leave_out(rollout: Rollout) -> None:
 
 def _allow_single(rollout: Rollout) -> None:
     key = request.form.get("scope", ""), request.form.get("name", "")
+    _of_service(rollout)
     service.allow_single(console().db, actor(), rollout.id, key, reason(), now())
 
 
@@ -250,6 +251,7 @@ def _gather(rollout: Rollout, action: Action) -> Mapping[str, Any]:
         "waves": [],
         "start": None,
         "node": None,
+        "standing": None,
         "service": (request.values.get("scope", ""), request.values.get("name", "")),
         "halted": rollout.state is RolloutState.HALTED,
     }
@@ -338,9 +340,13 @@ def _of_node(rollout: Rollout) -> Mapping[str, Any]:
 
 
 def _of_service(rollout: Rollout) -> Mapping[str, Any]:
-    if not request.values.get("name", ""):
+    """NotFound when no container, and no word of an operator, is of the service that it names."""
+    asked = request.values.get("scope", ""), request.values.get("name", "")
+    if not asked[1]:
         raise NotPossible("no-service", "Choose the service on the plan. Nothing was changed.")
-    return {}
+    seen = preview(console().db, rollout.id, now()).snapshot.services
+    view = next((view for view in seen if view.key == asked), None)
+    return {"standing": view if view is not None else read(lambda conn: services.one(conn, asked, now())).view}
 
 
 _FIGURES: dict[Action, Callable[[Rollout], Mapping[str, Any]]] = {

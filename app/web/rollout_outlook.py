@@ -1,14 +1,20 @@
-"""How long a running rollout will take. It needs a plan of the whole fleet, so readers share one for a while."""
+"""How long a rollout will take, held against its windows. The plan of the whole fleet that it needs is shared by its
+readers for a while."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from markupsafe import Markup
 
+from app.core.estimate import Estimate
 from app.core.rollouts import ACTIVE
+from app.core.windows import closes_at, is_open, next_opening
 from app.services.rollout_preview import preview
 from app.store.rollouts import Rollout
 from app.web.context import console, now
 from app.web.htmx import render
+from app.web.preferences import preferences
 from app.web.rollout_plan_view import WorstRow
 from app.web.rollout_words import range_words
 
@@ -20,7 +26,7 @@ def outlook(rollout: Rollout) -> Markup:
     """The tile of the range to the end, and why it never ends; empty for one that does not run."""
     if rollout.state not in ACTIVE:
         return Markup()
-    key = ("rollout-outlook", rollout.id)
+    key = ("rollout-outlook", rollout.id, preferences().time_zone)
     etag = f"{rollout.state} {int(now() // _PACE_S)}"
     fragment, _ = console().fragments.get(key, etag, now(), lambda: _draw(rollout), pace_s=_PACE_S)
     return Markup(fragment.body.decode())  # noqa: S704 -- rendered by a template of ours
@@ -31,7 +37,30 @@ def _draw(rollout: Rollout) -> str:
     if seen.place < 0:
         return ""
     found = seen.estimate
-    return render("rollouts/_outlook.html", takes=range_words(found), never=found.never)
+    return render(
+        "rollouts/_outlook.html", takes=range_words(found), never=found.never, windows=window_words(rollout, found)
+    )
+
+
+def window_words(rollout: Rollout, found: Estimate) -> str:
+    """Whether it ends within the window that is open, in the reader's time zone; empty where no window binds it."""
+    windows = rollout.policy.windows
+    if not windows or rollout.break_glass or rollout.leads_back or not found.high_s:
+        return ""
+    if not is_open(windows, now()):
+        opens = next_opening(windows, now())
+        return "" if opens is None else f"Staging begins at once; its window opens {_moment(opens)}."
+    closes = closes_at(windows, now())
+    if closes is None:
+        return ""
+    if now() + found.high_s <= closes:
+        return f"It ends before its window closes, {_moment(closes)}."
+    fits = "may not end" if now() + found.low_s <= closes else "does not end"
+    return f"It {fits} before its window closes, {_moment(closes)}: what is left goes on in the next one."
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, preferences().zone):%a %Y-%m-%d %H:%M}"
 
 
 def planned_worst(rollout: Rollout) -> list[WorstRow]:

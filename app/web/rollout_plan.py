@@ -16,9 +16,11 @@ from app.core.rollouts import possible_moves
 from app.services.rollout_preview import LeftOut, Preview, preview
 from app.store.rollouts import Rollout
 from app.web.context import console, now
+from app.web.group_words import LABELS
 from app.web.htmx import render
 from app.web.live import live_page
 from app.web.rollout_holds import WORDS
+from app.web.rollout_outlook import window_words
 from app.web.rollout_plan_view import PlannedNode, PlanView, plan_view
 from app.web.rollout_show import Asked, asked
 from app.web.rollout_waves import list_address
@@ -53,6 +55,7 @@ def _gather(rollout: Rollout) -> Mapping[str, Any]:
         "canaries": sum(node.wave == 0 for node in view.nodes),
         "takes": range_words(found),
         "never_ends": found.never,
+        "windows": window_words(seen.rollout, found),
         "left": left_rows(seen.left, base),
         "left_total": len(seen.left),
         "never": len(seen.impossible_nodes()),
@@ -71,9 +74,7 @@ def policy_changes(drafted: Rollout, now_is: Rollout) -> list[tuple[str, str, st
     found = differences(drafted.policy, now_is.policy)
     if drafted.selector != now_is.selector:
         found.insert(0, ("selector", drafted.selector, now_is.selector))
-    return [
-        (what.removesuffix("_s").replace("_", " "), before or "none", after or "none") for what, before, after in found
-    ]
+    return [(LABELS.get(what, what), before or "none", after or "none") for what, before, after in found]
 
 
 @dataclass(frozen=True, slots=True)

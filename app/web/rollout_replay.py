@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from app.store.rollout_cells import Cell
 from app.store.rollouts import Rollout, RolloutEvent
 from app.web.context import now, read
 from app.web.live import live_page
+from app.web.preferences import preferences
 from app.web.rollout_show import found
 from app.web.rollout_waves import MOST_CELLS, counts_of, totals, wave_rows
 from app.web.rollout_words import event_kind, name
@@ -67,7 +69,8 @@ def _gather(conn: Connection, rollout: Rollout) -> Mapping[str, Any]:
         "counts": totals(counts),
         "waves": wave_rows(counts, cells if len(cells) <= MOST_CELLS else None, base),
         "curves": curves([way for _, way in passages], line),
-        "events": [(event, line.x(event.at)) for event in events if line.start <= event.at <= line.end],
+        "events": [(event, line.x(event.at)) for event in events if line.has(event.at)],
+        "moment": line.words,
         "happened": _happened(events, at),
         "frame_s": line.frame_s,
         "mark": event_kind,
@@ -91,9 +94,18 @@ class TimeLine:
             return self.start
         return min(self.end, max(self.start, int(text)))
 
+    def has(self, at: float) -> bool:
+        """Also what began it: the line begins at the next whole second."""
+        return self.start - 1 < at <= self.end
+
+    def words(self, at: float) -> str:
+        """The moment by the reader's clock, with its day where the line is longer than one."""
+        first, last, then = (datetime.fromtimestamp(each, preferences().zone) for each in (self.start, self.end, at))
+        return f"{then:%H:%M}" if first.date() == last.date() else f"{then:%a %d %b %H:%M}"
+
     def x(self, at: float) -> float:
         """Where a moment stands on the curve."""
-        return round(_WIDTH * (at - self.start) / max(1, self.end - self.start), 1)
+        return round(_WIDTH * max(0.0, at - self.start) / max(1, self.end - self.start), 1)
 
     def before(self, at: int) -> int | None:
         """One frame earlier; None at the start."""

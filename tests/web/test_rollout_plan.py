@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -234,6 +236,47 @@ def test_a_stale_button_changes_nothing(browser: Browser, database: Database, ru
     assert late.status_code == 409
     assert "nothing was changed" in late.text
     assert stored(database).state is RolloutState.ABORTED
+
+
+def test_an_allowance_is_for_a_service_that_there_is(browser: Browser, database: Database, draft: str) -> None:
+    real = f"{draft}/allow-single?scope=shop&name=ledger"
+    assert "1 expected, floor 1." in browser.get(real).text
+    form = browser.form(real, "/allow-single")
+    assert browser.get(f"{draft}/allow-single?scope=shop&name=lodger").status_code == 404
+    assert browser.submit(real, form, name="lodger", reason="a slip of the finger").status_code == 404
+    assert stored(database).allowances == frozenset()
+    assert browser.submit(real, form, reason="at night").status_code == 303
+    assert stored(database).allowances == {("shop", "ledger")}
+
+
+def test_the_range_is_held_against_the_windows(browser: Browser, database: Database, draft: str) -> None:
+    """Soak, canary soak and a window of ten hours; the reader's clock is that of UTC."""
+
+    def plan(windows: list[dict[str, Any]], **more: Any) -> str:
+        policy = {"canary_soak_s": 60.0, "windows": windows, **more}
+        with database.write() as change:
+            change.conn.execute(update(schema.groups).values(policy=policy))
+            change.touch("groups")
+        return browser.get(draft).text
+
+    then = datetime.fromtimestamp(NOW, UTC)
+
+    def window(opens_h: int, closes_h: int) -> dict[str, Any]:
+        opens, closes = (f"{then + timedelta(hours=hours):%H}:00" for hours in (opens_h, closes_h))
+        return {
+            "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+            "opens": opens,
+            "closes": closes,
+            "zone": "UTC",
+        }
+
+    closes = f"{then + timedelta(hours=20):%a %Y-%m-%d %H}:00"
+    assert "its window" not in plan([])
+    assert f"It ends before its window closes, {closes}." in plan([window(-1, 20)], max_unavailable={"count": 4})
+    assert "It does not end before its window closes" in plan([window(-1, 1)], timing={"soak_s": 7200.0})
+    assert f"its window opens {then + timedelta(hours=2):%a %Y-%m-%d %H}:00" in plan([window(2, 3)])
+    browser.fill(f"{draft}/break-glass", "/break-glass", reason="it must be now")
+    assert "its window" not in plan([window(2, 3)])
 
 
 def test_a_freeze_without_an_end_is_named_once(browser: Browser, draft: str) -> None:

@@ -58,7 +58,7 @@ def test_a_draft_shows_what_its_group_changed_since(browser: Browser, database: 
     set_group(database, **POLICY | {"max_unavailable": {"count": 1}, "canaries": {"count": 3}})
     page = browser.get(path).text
     assert "The group has changed since this was drafted." in page
-    assert 'Max unavailable: <b>1</b> <span class="muted">instead of 2</span>' in page
+    assert 'Most missing at once: <b>1</b> <span class="muted">instead of 2</span>' in page
     assert "instead of 1" not in page, "its own canaries stay"
     browser.fill(f"{path}/start", "/start", confirm="web")
     started = stored(database)

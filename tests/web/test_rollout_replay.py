@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import select, update
 
 from app.core.rollout_progress import Passage, Progress
 from app.core.rollouts import RolloutNodeState
+from app.store import schema
 from app.store.database import Database
 from app.web.rollout_replay import FRAMES, TimeLine, curves
 from tests import rollout_kit
@@ -55,6 +58,24 @@ def test_frames_lead_from_the_start_to_the_end_and_back(browser: Browser, path: 
     page = browser.get(f"{path}?at={frames[1]}").text
     assert f'href="{path}?at={frames[2]}" rel="next"' in page
     assert f'href="{path}?at={frames[0]}" rel="prev"' in page
+
+
+def test_the_start_is_on_the_line_and_days_are_named_where_there_are_several(
+    browser: Browser, database: Database, path: str
+) -> None:
+    with database.write() as change:
+        [id] = change.conn.execute(select(schema.rollouts.c.id)).scalars()
+        rollout_kit.add_rollout_event(change.conn, id, "drafted", "Drafted by mb", at=NOW - 600)
+        rollout_kit.add_rollout_event(change.conn, id, "started", "Started by mb", at=NOW - 0.4)
+        change.conn.execute(update(schema.rollouts).values(started_at=NOW - 0.4))
+    page = browser.get(path).text
+    assert "Started by mb</span></li>" in page
+    assert "Drafted by mb" not in page
+    day = f"{datetime.fromtimestamp(NOW, UTC):%a %d %b}"
+    assert day not in page.partition('class="axis"')[2]
+    with database.write() as change:
+        change.conn.execute(update(schema.rollouts).values(ended_at=NOW + 2 * 86_400))
+    assert day in browser.get(f"{path}?at=0").text.partition('class="axis"')[2]
 
 
 def test_an_event_leads_to_its_moment(browser: Browser, path: str) -> None:
