@@ -233,13 +233,13 @@ class Admission:
 
     def _answer(self, db: Database, known: _Known, admissions: Admissions, now: float) -> None:
         """Tell those that ask and get nothing why, the first in line to ask again soon."""
-        waiting = []
+        waiting, in_all = [], len(known.view.asking)
         for line, (place, hold) in enumerate(admissions.holds.items()):
             candidate = known.standing.candidates[place]
             asking = known.view.asking.get(candidate.operation_id)
             if asking is not None and asking.can_be_answered(now):
                 rollout = known.standing.rollouts[candidate.rollout]
-                waiting.append(_Waiting(asking, hold, "" if rollout.direct else rollout.id, retry_s(line)))
+                waiting.append(_Waiting(asking, hold, "" if rollout.direct else rollout.id, retry_s(line, in_all)))
         for start in range(0, len(waiting), _BATCH):
             self._answer_some(db, waiting[start : start + _BATCH])
 

@@ -50,6 +50,12 @@ def test_a_long_queue_asks_seldom() -> None:
     assert retries[0] < 10 and retries[-1] == LONG_RETRY_S
 
 
+def test_who_asks_alone_among_ten_thousand_that_wait_asks_as_seldom_as_they() -> None:
+    assert retry_s(0, 10_000) == LONG_RETRY_S
+    assert 2_000 / retry_s(0, 2_000) < 11, "requests a second of all together"
+    assert retry_s(0, 3) < 6
+
+
 HELD = Held(
     id="lease_1",
     operation_id="op_1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
+from app.core.leases import retry_s
 from app.services import freezes
 from app.services.admission import Admission
 from app.services.admission_call import CALL_S
@@ -91,3 +92,16 @@ def test_who_was_called_and_stays_silent_is_passed_over(
     admission.note({EVERYTHING})
     admission.tick(database, NOW + 20.5)
     assert set(called(database, ids)) > set(silent)
+
+
+def test_who_asks_when_nobody_else_does_is_told_to_wait_as_long_as_all_that_wait(
+    database: Database, waiting: tuple[list[str], Admission]
+) -> None:
+    """Else a long queue whose nodes ask one by one would ask every few seconds, each of them."""
+    ids, admission = waiting
+    asks(database, ids[-1], NOW + 2, nonce="again")
+    admission.note({EVERYTHING})
+    admission.tick(database, NOW + 3)
+    told = answer(database, ids[-1])
+    assert isinstance(told, LeaseWait) and told.nonce == "again"
+    assert told.retry_s == retry_s(0, NODES) > retry_s(0)
