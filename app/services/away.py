@@ -67,8 +67,10 @@ class Away:
         return refused
 
     def _under_way(self) -> list[NodeView]:
-        """Reserved or on trial, which are among those that do not serve, and soaking, which are not."""
-        soaking = NodeReader(self._setting).read(self._conn, sorted(store.exposures(self._conn)))
+        """Reserved or on trial, which are among those that do not serve, and soaking, which are not. Who is absent
+        counts nowhere, and keeps no domain's turn."""
+        exposed = NodeReader(self._setting).read(self._conn, sorted(store.exposures(self._conn)))
+        soaking = [view for view in exposed if not view.absent]
         return [view for view in self.nodes if view.reserved or view.on_trial] + soaking
 
     def _most(self, group_id: str) -> int:

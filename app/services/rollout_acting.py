@@ -40,6 +40,8 @@ class RolloutEventKind(StrEnum):
     CANARY = "canary"
     CANARIES_SOAKED = "canaries-soaked"
     NOT_STARTED = "not-started"
+    PASSED_OVER = "passed-over"
+    """A failure domain none of whose nodes could move when it was its turn."""
 
 
 _KINDS = {

@@ -19,6 +19,7 @@ from app.core.rollouts import Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.rollout_acting import RolloutEventKind, enter, tell, touch
 from app.services.rollout_leaving import hold_json, replace_canaries
+from app.services.rollout_turns import tell_passed_over
 from app.services.rollout_version_failures import remember_bad
 from app.store import rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
@@ -148,7 +149,8 @@ def _text(rollout: Rollout, seen: Seen, result: Result) -> str:
 
 
 def judge(db: Database, now: float) -> int:
-    """Stop rollouts whose image was withdrawn or became bad, and note when the last canary has soaked; how many."""
+    """Stop rollouts whose image was withdrawn or became bad, note when the last canary has soaked and which failure
+    domains were passed over; how many were looked at."""
     with db.read() as conn:
         open_ones = rollouts.in_states(conn, _JUDGED)
         due = [rollout for rollout in open_ones if _worth_a_look(conn, rollout)]
@@ -157,6 +159,7 @@ def judge(db: Database, now: float) -> int:
             rollout = rollouts.get(change.conn, found.id, lock=True)
             if rollout is not None:
                 _judge(change, rollout, now)
+    tell_passed_over(db, open_ones, now)
     return len(due)
 
 

@@ -245,6 +245,12 @@ def last_event(conn: Connection, rollout_id: str, kind: str) -> int | None:
     return found
 
 
+def texts_of(conn: Connection, rollout_id: str, kind: str) -> list[str]:
+    """What events of this kind say."""
+    c = rollout_events.c
+    return list(conn.execute(select(c.text).where(c.rollout_id == rollout_id, c.kind == kind)).scalars())
+
+
 # --- columns ------------------------------------------------------------------------------------------------
 
 
