@@ -16,7 +16,8 @@ Each round, when something changed or a second has passed:
 
 Each step stands alone: it reads what is due, claims it by a conditional change in one transaction, and may be
 killed anywhere and repeated. An error in one is logged and leaves the others alone; with the database away all
-wait and try again.
+wait and try again. Steps that follow topics are left out while nothing of that has changed (see `changes`), so that
+a round over a fleet at rest is a handful of queries.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app.conductor.changes import Changes, Seen
 from app.conductor.gates import Gatekeeper
 from app.services import deadlines, declare, epochs, fleet, leases, retention, rollout_steps
 from app.services.admission import Admission
@@ -49,22 +51,34 @@ _AWAY_S = 2.0
 """Between two tries while the database is away."""
 _WAKING = frozenset({"operations", EVERYTHING})
 """Topics that may mean work for us."""
+_NODES = frozenset({"nodes"})
+_EPOCHS = frozenset({"nodes", "operations", "freezes"})
 
 Step = Callable[[Database, float], object]
 
 
 @dataclass(slots=True)
 class _Loop:
-    """One reconcile step and how often it needs to look (seconds)."""
+    """One reconcile step and how often it looks (seconds). One that follows topics looks when they changed, and
+    otherwise after `patience_s`, for time alone may have made something due."""
 
     name: str
     step: Step
     every_s: float
-    next_at: float = 0.0
+    follows: frozenset[str] = frozenset()
+    patience_s: float = 0.0
+    ran_at: float | None = None
+    seen: Seen | None = None
+    """What it followed when it last began, and ended well."""
 
     def due(self, now: float) -> bool:
-        """Also when its next time is further away than ever: then the clock was set back."""
-        return now >= self.next_at or self.next_at - now > self.every_s
+        """Also when it ran in the future: then the clock was set back."""
+        return self.ran_at is None or not 0 <= now - self.ran_at < self.every_s
+
+    def may_rest(self, seen: Seen, now: float) -> bool:
+        """Whether there is nothing new for it (to be asked when it is due)."""
+        waited_s = 0.0 if self.ran_at is None else now - self.ran_at
+        return self.seen == seen and 0 <= waited_s < self.patience_s
 
 
 class Conductor:
@@ -77,8 +91,8 @@ class Conductor:
         self._gatekeeper = Gatekeeper(db)
         self._admission, self._services = Admission(self._gatekeeper.holds), ServiceWatch()
         self._loops = [
-            _Loop("epochs", epochs.start_when_needed, 1.0),
-            *(_Loop(name, step, every_s) for name, step, every_s in rollout_steps.STEPS),
+            _Loop("epochs", epochs.start_when_needed, 1.0, _EPOCHS, 5.0),
+            *(_Loop(one.name, one.step, one.every_s, one.follows, one.patience_s) for one in rollout_steps.STEPS),
             _Loop("admission", self._admission.tick, 0.0),
             _Loop("services", self._services.step, 1.0),
             _Loop("clocks", deadlines.advance_clocks, 1.0),
@@ -86,11 +100,12 @@ class Conductor:
             _Loop("deadlines", deadlines.end_overdue, 1.0),
             _Loop("cancelled", deadlines.end_unowned, 5.0),
             _Loop("presence", deadlines.mark_gone, 5.0),
-            _Loop("declarations", declare.end_declarations, 5.0),
-            _Loop("pins", deadlines.remove_expired_pins, 1.0),
-            _Loop("samples", fleet.sample_versions, 5.0),
+            _Loop("declarations", declare.end_declarations, 5.0, _NODES, 30.0),
+            _Loop("pins", deadlines.remove_expired_pins, 1.0, _NODES, 5.0),
+            _Loop("samples", fleet.sample_versions, 20.0),
             _Loop("retention", retention.remove_old, 3600.0),
         ]
+        self._changes = Changes(frozenset().union(*(loop.follows for loop in self._loops)))
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set; a round under way ends first."""
@@ -112,21 +127,27 @@ class Conductor:
     def round(self) -> bool:
         """Do what is due once; False when the database is away."""
         now = self._clock()
-        due = [loop for loop in self._loops if loop.due(now)]
-        return all(self._run(loop, now) for loop in due)
+        self._changes.begin_round()
+        return all(self._run(loop, now) for loop in self._loops if loop.due(now))
 
     def _run(self, loop: _Loop, now: float) -> bool:
         try:
+            seen = self._changes.seen(self._db, loop.follows) if loop.follows else None
+            if seen is not None and loop.may_rest(seen, now):
+                return True
+            loop.seen = None  # until it has ended well
             loop.step(self._db, now)
+            loop.seen = seen
         except Exception as error:
             if is_away(error):
                 log.warning("database-away", step=loop.name, error=str(error).splitlines()[0])
                 return False
             log.exception("step-failed", step=loop.name)
-        loop.next_at = now + loop.every_s
+        loop.ran_at = now
         return True
 
     def _nudged(self, topics: frozenset[str]) -> None:
+        self._changes.note(topics)
         self._admission.note(topics)
         self._services.note(topics)
         if not topics.isdisjoint(_WAKING):

@@ -17,6 +17,7 @@ Each step is idempotent and may be killed anywhere: it finds in the rows what is
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from app.services import (
     attention,
@@ -30,28 +31,48 @@ from app.services import (
 )
 from app.store.database import Database
 
-Step = Callable[[Database, float], object]
+_ROLLOUTS, _OPERATIONS, _NODES = frozenset({"rollouts"}), frozenset({"operations"}), frozenset({"nodes"})
+_IMAGES, _RULES = frozenset({"images"}), frozenset({"groups", "freezes"})
 
-STEPS: tuple[tuple[str, Step, float], ...] = (
-    ("rollout-observe", rollout_observe.observe, 0.5),
-    ("rollout-judge", rollout_observe.judge, 1.0),
-    ("rollout-take-back", rollout_orders.take_back, 1.0),
-    ("rollout-frozen", rollout_freezes.take_back_frozen, 1.0),
-    ("bad-orders", bad_versions.stop_orders, 2.0),
-    ("rollout-take-in", rollout_take_in.take_in, 5.0),
-    ("rollout-follow", following.start_drafts, 1.0),
-    ("rollout-order", rollout_orders.give_orders, 1.0),
-    ("rollout-back-stopped", rollout_back.call_back, 1.0),
-    ("rollout-back-ended", rollout_back.observe_back, 1.0),
-    ("rollout-back", rollout_back.send_back, 1.0),
-    ("rollout-finish", rollout_observe.finish, 1.0),
-    ("bad-copies", bad_versions.disarm_copies, 10.0),
-    ("attention", attention.forget_over, 60.0),
+
+@dataclass(frozen=True, slots=True)
+class RolloutStep:
+    """`every_s`: how often it looks at most. `follows`: the topics of all rows that it reads; while none of them
+    changes it looks only every `patience_s`: short where time itself makes something due. `follows` empty: it looks
+    each time."""
+
+    name: str
+    step: Callable[[Database, float], object]
+    every_s: float
+    follows: frozenset[str]
+    patience_s: float
+
+
+STEPS: tuple[RolloutStep, ...] = (
+    RolloutStep("rollout-observe", rollout_observe.observe, 0.5, _ROLLOUTS | _OPERATIONS, 5.0),
+    RolloutStep("rollout-judge", rollout_observe.judge, 1.0, _ROLLOUTS | _IMAGES, 20.0),
+    RolloutStep("rollout-take-back", rollout_orders.take_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
+    RolloutStep(
+        "rollout-frozen", rollout_freezes.take_back_frozen, 1.0, _ROLLOUTS | _OPERATIONS | _NODES | _RULES, 2.0
+    ),
+    RolloutStep("bad-orders", bad_versions.stop_orders, 2.0, _IMAGES | _OPERATIONS, 20.0),
+    RolloutStep(
+        "rollout-take-in", rollout_take_in.take_in, 5.0, _ROLLOUTS | _OPERATIONS | _NODES | _IMAGES | _RULES, 20.0
+    ),
+    RolloutStep("rollout-follow", following.start_drafts, 1.0, _ROLLOUTS | _RULES, 20.0),
+    RolloutStep(
+        "rollout-order", rollout_orders.give_orders, 1.0, _ROLLOUTS | _OPERATIONS | _NODES | _IMAGES | _RULES, 2.0
+    ),
+    RolloutStep("rollout-back-stopped", rollout_back.call_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
+    RolloutStep("rollout-back-ended", rollout_back.observe_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
+    RolloutStep("rollout-back", rollout_back.send_back, 1.0, _ROLLOUTS | _OPERATIONS | _NODES, 5.0),
+    RolloutStep("rollout-finish", rollout_observe.finish, 1.0, _ROLLOUTS, 20.0),
+    RolloutStep("bad-copies", bad_versions.disarm_copies, 10.0, _IMAGES | _OPERATIONS | _NODES, 60.0),
+    RolloutStep("attention", attention.forget_over, 60.0, frozenset(), 0.0),
 )
-"""Name, step, and how often it looks (seconds)."""
 
 
 def run_all(db: Database, now: float) -> None:
     """Every step once, whatever its time."""
-    for _, step, _ in STEPS:
-        step(db, now)
+    for one in STEPS:
+        one.step(db, now)
