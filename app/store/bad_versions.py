@@ -30,10 +30,13 @@ class BadVersion:
 
 def not_cleared(conn: Connection) -> dict[str, BadVersion]:
     """By digest."""
-    rows = conn.execute(select(bad_versions).where(bad_versions.c.cleared_at.is_(None)).order_by(bad_versions.c.at))
     return {
-        row.digest: BadVersion(row.digest, row.version, row.reason, Cause(row.cause), row.actor, row.at) for row in rows
+        row.digest: BadVersion(row.digest, row.version, row.reason, Cause(row.cause), row.actor, row.at)
+        for row in conn.execute(_NOT_CLEARED)
     }
+
+
+_NOT_CLEARED = select(bad_versions).where(bad_versions.c.cleared_at.is_(None)).order_by(bad_versions.c.at)
 
 
 def get(conn: Connection, digest: str) -> BadVersion | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, insert, select, union, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, insert, select, union, update
 
 from app.core.clocks import GATEWAY_FRESH_S
 from app.store.schema import failed_versions, gateways, nodes, operations
@@ -50,9 +51,14 @@ _COLUMNS = (
 
 def identities(conn: Connection, node_ids: Sequence[str], *, lock: bool = False) -> dict[str, Identity]:
     """The nodes that exist; with `lock` their rows stay locked until the end of the transaction."""
-    query = select(*_COLUMNS).where(nodes.c.id.in_(node_ids)).order_by(nodes.c.id)
-    rows = conn.execute(query.with_for_update() if lock else query)
+    rows = conn.execute(_identities(lock=lock), {"node_ids": node_ids})
     return {row[0]: Identity(*row) for row in rows}
+
+
+@cache
+def _identities(*, lock: bool) -> Select[Any]:
+    query = select(*_COLUMNS).where(nodes.c.id.in_(bindparam("node_ids", expanding=True))).order_by(nodes.c.id)
+    return query.with_for_update() if lock else query
 
 
 def with_something_to_do(conn: Connection, node_ids: Sequence[str]) -> set[str]:

@@ -117,13 +117,13 @@ def _sqlite_begin(conn: Connection) -> None:
 
 def _bump(conn: Connection, topics: set[str]) -> None:
     if topics:
-        conn.execute(
-            text(
-                "INSERT INTO revisions (topic, revision) VALUES (:topic, 1)"
-                " ON CONFLICT (topic) DO UPDATE SET revision = revisions.revision + 1"
-            ),
-            [{"topic": topic} for topic in sorted(topics)],  # sorted: two writers never wait for each other
-        )
+        conn.execute(_BUMP, [{"topic": topic} for topic in sorted(topics)])  # sorted: writers wait in one order
+
+
+_BUMP = text(
+    "INSERT INTO revisions (topic, revision) VALUES (:topic, 1)"
+    " ON CONFLICT (topic) DO UPDATE SET revision = revisions.revision + 1"
+)
 
 
 class _Turnstile:

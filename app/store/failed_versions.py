@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from app.core.nodes import FailedHere
 from app.store.schema import failed_versions
@@ -10,10 +10,15 @@ from app.store.schema import failed_versions
 
 def of_node(conn: Connection, node_id: str) -> list[FailedHere]:
     """Newest first."""
-    rows = conn.execute(
-        select(failed_versions).where(failed_versions.c.node_id == node_id).order_by(failed_versions.c.at.desc())
-    )
+    rows = conn.execute(_OF_NODE, {"node_id": node_id})
     return [FailedHere(row.version, row.digest, row.reason, row.at, row.cleared_at) for row in rows]
+
+
+_OF_NODE = (
+    select(failed_versions)
+    .where(failed_versions.c.node_id == bindparam("node_id"))
+    .order_by(failed_versions.c.at.desc())
+)
 
 
 def remember(

@@ -46,7 +46,10 @@ def policy(conn: Connection) -> Policy:
 
 def policy_changes(conn: Connection) -> dict[str, Any]:
     """The fields of the policy that differ from its defaults."""
-    return dict(conn.execute(select(fleet.c.policy)).scalar_one())
+    return dict(conn.execute(_POLICY).scalar_one())
+
+
+_POLICY = select(fleet.c.policy)
 
 
 def set_policy(conn: Connection, changes: dict[str, float]) -> None:

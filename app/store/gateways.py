@@ -9,8 +9,10 @@ from app.store.schema import gateways, nodes
 
 
 def all_seen(conn: Connection) -> dict[str, GatewaySeen]:
-    rows = conn.execute(select(gateways.c.id, gateways.c.started_at, gateways.c.heartbeat_at, gateways.c.stopped_at))
-    return {row[0]: GatewaySeen(*row) for row in rows}
+    return {row[0]: GatewaySeen(*row) for row in conn.execute(_SEEN)}
+
+
+_SEEN = select(gateways.c.id, gateways.c.started_at, gateways.c.heartbeat_at, gateways.c.stopped_at)
 
 
 def remove_older(conn: Connection, before: float, limit: int) -> int:

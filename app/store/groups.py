@@ -31,7 +31,10 @@ class NewGroup:
 def all_groups(conn: Connection) -> list[Group]:
     """In the order in which they decide. Durations that a group does not name are the fleet's."""
     timing = fleet.policy(conn)
-    return in_order(_group(row, timing) for row in conn.execute(select(groups)))
+    return in_order(_group(row, timing) for row in conn.execute(_ALL))
+
+
+_ALL = select(groups)
 
 
 def get(conn: Connection, group_id: str) -> Group | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
 
 from app.store.schema import containers, events, nodes
 
@@ -27,25 +28,32 @@ class Standing:
 
 def lock(conn: Connection, node_ids: Sequence[str]) -> dict[str, Standing]:
     """The standing of the nodes, their rows locked until the end of the transaction (in one order for all)."""
-    rows = conn.execute(
-        select(nodes.c.id, nodes.c.connection_id, nodes.c.last_seq, nodes.c.conflict.is_not(None))
-        .where(nodes.c.id.in_(node_ids))
-        .order_by(nodes.c.id)
-        .with_for_update()
-    )
+    rows = conn.execute(_LOCK, {"node_ids": node_ids})
     return {row[0]: Standing(row[1], row[2], bool(row[3])) for row in rows}
+
+
+_LOCK = (
+    select(nodes.c.id, nodes.c.connection_id, nodes.c.last_seq, nodes.c.conflict.is_not(None))
+    .where(nodes.c.id.in_(bindparam("node_ids", expanding=True)))
+    .order_by(nodes.c.id)
+    .with_for_update()
+)
 
 
 def update_nodes(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Update node columns; every row has `id` and the same other columns."""
     if not rows:
         return
-    columns = [column for column in rows[0] if column != "id"]
-    statement = update(nodes).where(nodes.c.id == bindparam("of_id"))
-    statement = statement.values({column: bindparam(f"to_{column}") for column in columns})
+    columns = tuple(column for column in rows[0] if column != "id")
     conn.execute(
-        statement, [{"of_id": row["id"], **{f"to_{column}": row[column] for column in columns}} for row in rows]
+        _update(columns), [{"of_id": row["id"], **{f"to_{column}": row[column] for column in columns}} for row in rows]
     )
+
+
+@cache  # a dozen sets of columns
+def _update(columns: tuple[str, ...]) -> Update:
+    statement = update(nodes).where(nodes.c.id == bindparam("of_id"))
+    return statement.values({column: bindparam(f"to_{column}") for column in columns})
 
 
 def containers_of(conn: Connection, node_ids: Sequence[str]) -> dict[str, dict[str, ContainerValues]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, case, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, case, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.core.nodes import Admission, FailedHere, Node, Pin
@@ -57,8 +58,13 @@ def get(conn: Connection, node_id: str, *, lock: bool = False) -> Node | None:
     """Everything about a node. `lock`: its row is ours until the end of the transaction; taken before all others."""
     if lock and not lock_row(conn, node_id):
         return None
-    row = conn.execute(_everything().where(nodes.c.id == node_id)).one_or_none()
+    row = conn.execute(_one(), {"node_id": node_id}).one_or_none()
     return None if row is None else _node(conn, row)
+
+
+@cache
+def _one() -> Select[Any]:
+    return _everything().where(nodes.c.id == bindparam("node_id"))
 
 
 def lock_row(conn: Connection, node_id: str) -> bool:

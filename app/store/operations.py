@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, exists, insert, not_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, insert, not_, select, update
 
 from app.core.nodes import Delivery, Operation, OperationState, Previous
 from app.core.slots import ARMED
@@ -62,8 +63,13 @@ def get(conn: Connection, operation_id: str, *, lock: bool = False) -> Operation
 
 def open_of(conn: Connection, node_id: str) -> list[Operation]:
     """Open operations of a node, oldest first: the desired one, and others of which the node owes its word."""
-    query = _query().where(operations.c.node_id == node_id, operations.c.state == OperationState.OPEN.value)
-    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+    return [_operation(row) for row in conn.execute(_open_of(), {"node_id": node_id})]
+
+
+@cache
+def _open_of() -> Select[Any]:
+    of_node = operations.c.node_id == bindparam("node_id"), operations.c.state == OperationState.OPEN.value
+    return _query().where(*of_node).order_by(operations.c.created_at, operations.c.id)
 
 
 def all_open(conn: Connection) -> list[Operation]:
@@ -75,14 +81,20 @@ def all_open(conn: Connection) -> list[Operation]:
 def with_running_clocks(conn: Connection, asked_since: float, now: float) -> list[Operation]:
     """Open operations, oldest first, without those that wait for an answer of ours: unarmed, not soaking, and their
     node asked for its lease after `asked_since`, and before now plus as long."""
+    span = {"first": asked_since, "last": 2 * now - asked_since}
+    return [_operation(row) for row in conn.execute(_with_running_clocks(), span)]
+
+
+@cache
+def _with_running_clocks() -> Select[Any]:
     waiting = and_(
         operations.c.phase.not_in([phase.value for phase in (*ARMED, Phase.SOAKING)]),
         operations.c.lease_nonce_at.is_not(None),
         operations.c.cancel_asked_at.is_(None),
-        operations.c.lease_nonce_at.between(asked_since, 2 * now - asked_since),
+        operations.c.lease_nonce_at.between(bindparam("first"), bindparam("last")),
     )
     query = _query().where(operations.c.state == OperationState.OPEN.value, not_(waiting))
-    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+    return query.order_by(operations.c.created_at, operations.c.id)
 
 
 def with_cancel_asked(conn: Connection) -> list[Operation]:
@@ -116,21 +128,26 @@ def with_unused_leases(conn: Connection) -> list[Operation]:
     return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 
-def previous_of(conn: Connection, node_id: str, booted_digest: str) -> Previous | None:
-    """What the newest operation that led to the booted digest left behind, with an image of it if there is one."""
-    if not booted_digest:
-        return None
-    row = conn.execute(
+@cache
+def _previous_of() -> Select[Any]:
+    return (
         select(operations.c.old_version, operations.c.old_digest)
         .where(
-            operations.c.node_id == node_id,
-            operations.c.target_digest == booted_digest,
-            operations.c.old_digest.not_in(("", booted_digest)),
+            operations.c.node_id == bindparam("node_id"),
+            operations.c.target_digest == bindparam("booted"),
+            operations.c.old_digest.not_in(("", bindparam("booted"))),
             operations.c.kind.in_((OperationKind.ACTIVATE.value, OperationKind.ROLLBACK.value)),
         )
         .order_by(operations.c.id.desc())
         .limit(1)
-    ).one_or_none()
+    )
+
+
+def previous_of(conn: Connection, node_id: str, booted_digest: str) -> Previous | None:
+    """What the newest operation that led to the booted digest left behind, with an image of it if there is one."""
+    if not booted_digest:
+        return None
+    row = conn.execute(_previous_of(), {"node_id": node_id, "booted": booted_digest}).one_or_none()
     if row is None:
         return None
     image_id = conn.execute(

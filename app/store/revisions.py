@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from app.store.schema import revisions
 
@@ -18,6 +18,10 @@ def of_topics(conn: Connection, topics: Iterable[str]) -> dict[str, int]:
     found = dict.fromkeys(wanted, 0)
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
-        rows = conn.execute(select(revisions.c.topic, revisions.c.revision).where(revisions.c.topic.in_(some)))
-        found |= {row.topic: row.revision for row in rows}
+        found |= {row.topic: row.revision for row in conn.execute(_OF_TOPICS, {"topics": some})}
     return found
+
+
+_OF_TOPICS = select(revisions.c.topic, revisions.c.revision).where(
+    revisions.c.topic.in_(bindparam("topics", expanding=True))
+)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, delete, exists, func, insert, select, update
 
 from app.core.services import ChangeCause
 from app.core.snapshot import ServiceKey
@@ -25,10 +26,9 @@ class Told:
     per_node: bool
 
 
-def watched(conn: Connection, ids: Ids = None) -> list[Any]:
-    """What of nodes decides whether their replicas serve: columns id, name, labels, boot_id, member, online, trial,
-    placement_known, declared, reserved; of all nodes that ever joined."""
-    query = select(
+@cache
+def _watched() -> Select[Any]:
+    return select(
         nodes.c.id,
         nodes.c.name,
         nodes.c.labels,
@@ -40,6 +40,12 @@ def watched(conn: Connection, ids: Ids = None) -> list[Any]:
         nodes.c.declared,
         RESERVED.label("reserved"),
     ).order_by(nodes.c.id)
+
+
+def watched(conn: Connection, ids: Ids = None) -> list[Any]:
+    """What of nodes decides whether their replicas serve: columns id, name, labels, boot_id, member, online, trial,
+    placement_known, declared, reserved; of all nodes that ever joined."""
+    query = _watched()
     return of_ids(conn, query, nodes.c.id, ids)
 
 
@@ -52,10 +58,13 @@ def claim(conn: Connection, node_ids: Sequence[str]) -> list[str]:
 def told(conn: Connection, ids: Ids = None) -> dict[str, dict[ServiceKey, Told]]:
     """Node id → service → what the time line knows."""
     found: dict[str, dict[ServiceKey, Told]] = {}
-    for row in of_ids(conn, select(replicas), replicas.c.node_id, ids):
+    for row in of_ids(conn, _TOLD, replicas.c.node_id, ids):
         known = Told(row.healthy, row.boot_id, row.labelled, row.per_node)
         found.setdefault(row.node_id, {})[(row.scope, row.name)] = known
     return found
+
+
+_TOLD = select(replicas)
 
 
 def tell(

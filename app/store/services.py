@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, delete, func, insert, select, tuple_, update
 
 from app.core.services import Said, Seen
 from app.core.snapshot import ServiceKey
@@ -33,8 +34,10 @@ class Word:
 
 def words(conn: Connection, keys: Keys = None) -> dict[ServiceKey, Word]:
     """Services of which an operator said something."""
-    query = select(services)
-    return {(row.scope, row.name): _word(row) for row in by_key(conn, query, services.c.scope, services.c.name, keys)}
+    return {(row.scope, row.name): _word(row) for row in by_key(conn, _WORDS, services.c.scope, services.c.name, keys)}
+
+
+_WORDS = select(services)
 
 
 def say(conn: Connection, key: ServiceKey, said: Said, actor: str, reason: str, now: float) -> None:
@@ -79,41 +82,41 @@ def _word(row: Any) -> Word:
 # --- what was seen ------------------------------------------------------------------------------------------
 
 
-def labels_of(conn: Connection, keys: Keys = None) -> list[Any]:
-    """Of each scope (as the containers say) and service: `labelled`, the most replicas that a label asks for, and
-    `per_node`, whether all its containers are on their nodes by design. Keys with an empty scope: of any group."""
-    query = select(
+@cache
+def _labels() -> Select[Any]:
+    return select(
         containers.c.scope,
         containers.c.service,
         func.max(containers.c.replicas).label("labelled"),
         func.min(case((containers.c.per_node, 1), else_=0)).label("per_node"),
     ).group_by(containers.c.scope, containers.c.service)
+
+
+def labels_of(conn: Connection, keys: Keys = None) -> list[Any]:
+    """Of each scope (as the containers say) and service: `labelled`, the most replicas that a label asks for, and
+    `per_node`, whether all its containers are on their nodes by design. Keys with an empty scope: of any group."""
+    query = _labels()
     return by_key(conn, query, containers.c.scope, containers.c.service, keys)
 
 
 def peaks(conn: Connection, since_day: int, keys: Keys = None) -> dict[ServiceKey, int]:
     """The most replicas seen healthy at once since that day (days since 1970)."""
-    query = (
-        select(service_peaks.c.scope, service_peaks.c.name, func.max(service_peaks.c.healthy))
-        .where(service_peaks.c.day >= since_day)
-        .group_by(service_peaks.c.scope, service_peaks.c.name)
-    )
-    return {(row[0], row[1]): row[2] for row in by_key(conn, query, service_peaks.c.scope, service_peaks.c.name, keys)}
+    columns, since = (service_peaks.c.scope, service_peaks.c.name), {"since": since_day}
+    return {(row[0], row[1]): row[2] for row in by_key(conn, _PEAKS, *columns, keys, since)}
+
+
+_PEAKS = (
+    select(service_peaks.c.scope, service_peaks.c.name, func.max(service_peaks.c.healthy))
+    .where(service_peaks.c.day >= bindparam("since"))
+    .group_by(service_peaks.c.scope, service_peaks.c.name)
+)
 
 
 def raise_peaks(conn: Connection, day: int, healthy: Mapping[ServiceKey, int]) -> None:
     """Note how many are healthy where that is more than was seen on that day."""
     known = {
         (row[0], row[1]): row[2]
-        for row in by_key(
-            conn,
-            select(service_peaks.c.scope, service_peaks.c.name, service_peaks.c.healthy).where(
-                service_peaks.c.day == day
-            ),
-            service_peaks.c.scope,
-            service_peaks.c.name,
-            sorted(healthy),
-        )
+        for row in by_key(conn, _PEAKS_OF, service_peaks.c.scope, service_peaks.c.name, sorted(healthy), {"day": day})
     }
     new = [key for key in sorted(healthy) if key not in known]
     more = [key for key in sorted(healthy) if key in known and healthy[key] > known[key]]
@@ -130,6 +133,11 @@ def raise_peaks(conn: Connection, day: int, healthy: Mapping[ServiceKey, int]) -
             statement.values(healthy=bindparam("to_healthy")),
             [{"of_scope": key[0], "of_name": key[1], "to_healthy": healthy[key]} for key in more],
         )
+
+
+_PEAKS_OF = select(service_peaks.c.scope, service_peaks.c.name, service_peaks.c.healthy).where(
+    service_peaks.c.day == bindparam("day")
+)
 
 
 def remove_peaks_before(conn: Connection, day: int) -> int:
@@ -163,10 +171,24 @@ def serving(conn: Connection, up: ColumnElement[bool], keys: Sequence[ServiceKey
     return by_key(conn, query, containers.c.scope, containers.c.service, keys)
 
 
-def by_key(conn: Connection, query: Any, scope: ColumnElement[str], name: ColumnElement[str], keys: Keys) -> list[Any]:
+def by_key(
+    conn: Connection,
+    query: Any,
+    scope: ColumnElement[str],
+    name: ColumnElement[str],
+    keys: Keys,
+    parameters: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    """`query`: the same object each time, for what is made of it is kept."""
+    more = dict(parameters or {})
     if keys is None:
-        return list(conn.execute(query))
+        return list(conn.execute(query, more))
     found: list[Any] = []
     for start in range(0, len(keys), _KEYS_AT_ONCE):
-        found += conn.execute(query.where(tuple_(scope, name).in_(keys[start : start + _KEYS_AT_ONCE])))
+        found += conn.execute(_of_keys(query, scope, name), more | {"keys": keys[start : start + _KEYS_AT_ONCE]})
     return found
+
+
+@lru_cache(maxsize=32)
+def _of_keys(query: Any, scope: ColumnElement[str], name: ColumnElement[str]) -> Any:
+    return query.where(tuple_(scope, name).in_(bindparam("keys", expanding=True)))

@@ -1,7 +1,8 @@
 """What admission looks at, read set-based: members of the fleet, what runs on them, what wants them to move.
 
 Every function takes `ids`: only these nodes, or all with None. The rows are of one statement each, so that a whole
-fleet costs a handful of queries and one node costs the same handful.
+fleet costs a handful of queries and one node costs the same handful. Statements are built once (`@cache`): building one
+costs several times as much as running it for a node.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, exists, func, or_, select
 
 from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
@@ -49,9 +51,9 @@ ON_TRIAL = or_(nodes.c.on_trial, nodes.c.phase.in_(_ON_THE_WAY))
 """Booted into a slot that is not confirmed, or on its way there."""
 
 
-def members(conn: Connection, ids: Ids = None) -> list[Any]:
-    """Admitted nodes: identity, what they run, how they are connected, whether they are reserved; by id."""
-    query = (
+@cache
+def _members() -> Select[Any]:
+    return (
         select(
             nodes.c.id,
             nodes.c.name,
@@ -82,24 +84,39 @@ def members(conn: Connection, ids: Ids = None) -> list[Any]:
         .where(nodes.c.admission == "admitted")
         .order_by(nodes.c.id)
     )
+
+
+def members(conn: Connection, ids: Ids = None) -> list[Any]:
+    """Admitted nodes: identity, what they run, how they are connected, whether they are reserved; by id."""
+    query = _members()
     return of_ids(conn, query, nodes.c.id, ids)
+
+
+@cache
+def _replicas() -> Select[Any]:
+    count = func.sum(case((SERVES, 1), else_=0))
+    return select(containers.c.node_id, containers.c.scope, containers.c.service, count).group_by(
+        containers.c.node_id, containers.c.scope, containers.c.service
+    )
 
 
 def replicas(conn: Connection, ids: Ids = None) -> dict[str, list[tuple[str, str, int]]]:
     """Node id → (scope as its containers say, service, replicas that are healthy there now)."""
-    count = func.sum(case((SERVES, 1), else_=0))
-    query = select(containers.c.node_id, containers.c.scope, containers.c.service, count).group_by(
-        containers.c.node_id, containers.c.scope, containers.c.service
-    )
+    query = _replicas()
     found: defaultdict[str, list[tuple[str, str, int]]] = defaultdict(list)
     for row in of_ids(conn, query, containers.c.node_id, ids):
         found[row[0]].append((row[1], row[2], row[3]))
     return found
 
 
+@cache
+def _reservations() -> Select[Any]:
+    return select(leases.c.node_id, leases.c.costs).where(leases.c.ended_at.is_(None))
+
+
 def reservations(conn: Connection, ids: Ids = None) -> dict[str, list[tuple[str, str, int]]]:
     """Node id → (scope, service, replicas) that its lease, which has not been returned, took when it was granted."""
-    query = select(leases.c.node_id, leases.c.costs).where(leases.c.ended_at.is_(None))
+    query = _reservations()
     found = of_ids(conn, query, leases.c.node_id, ids)
     return {row[0]: [(scope, name, replicas) for scope, name, replicas in row[1] or ()] for row in found}
 
@@ -115,9 +132,9 @@ class Content:
     per_node: bool
 
 
-def contents(conn: Connection, ids: Ids = None) -> dict[str, list[Content]]:
-    """Node id → what is on it, as last seen."""
-    query = select(
+@cache
+def _contents() -> Select[Any]:
+    return select(
         containers.c.node_id,
         containers.c.scope,
         containers.c.service,
@@ -125,27 +142,33 @@ def contents(conn: Connection, ids: Ids = None) -> dict[str, list[Content]]:
         func.max(containers.c.replicas),
         func.min(case((containers.c.per_node, 1), else_=0)),
     ).group_by(containers.c.node_id, containers.c.scope, containers.c.service)
+
+
+def contents(conn: Connection, ids: Ids = None) -> dict[str, list[Content]]:
+    """Node id → what is on it, as last seen."""
+    query = _contents()
     found: defaultdict[str, list[Content]] = defaultdict(list)
     for row in of_ids(conn, query, containers.c.node_id, ids):
         found[row[0]].append(Content(row[1], row[2], int(row[3]), row[4], bool(row[5])))
     return found
 
 
+@cache
+def _failures() -> Select[Any]:
+    return select(failed_versions.c.node_id, failed_versions.c.digest).where(failed_versions.c.cleared_at.is_(None))
+
+
 def failures(conn: Connection, ids: Ids = None) -> dict[str, frozenset[str]]:
     """Node id → digests that failed there and were not cleared."""
-    query = select(failed_versions.c.node_id, failed_versions.c.digest).where(failed_versions.c.cleared_at.is_(None))
+    query = _failures()
     found: defaultdict[str, set[str]] = defaultdict(set)
     for row in of_ids(conn, query, failed_versions.c.node_id, ids):
         found[row[0]].add(row[1])
     return {node_id: frozenset(digests) for node_id, digests in found.items()}
 
 
-def exposures(conn: Connection, ids: Ids = None) -> dict[str, str]:
-    """Node id → the rollout whose version it has not proved yet.
-
-    Reserved, on its way, on trial or soaking by an order of a rollout that leads forward, or written as moving in it
-    (until its owner has judged how that ended).
-    """
+@cache
+def _exposing() -> tuple[Select[Any], Select[Any]]:
     open_lease = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
     forward = and_(operations.c.rollout_id == rollouts.c.id, rollouts.c.state != RolloutState.ROLLING_BACK.value)
     ordered = (
@@ -165,15 +188,25 @@ def exposures(conn: Connection, ids: Ids = None) -> dict[str, str]:
             rollouts.c.state.not_in([*(state.value for state in TERMINAL), RolloutState.ROLLING_BACK.value]),
         )
     )
+    return ordered, moving
+
+
+def exposures(conn: Connection, ids: Ids = None) -> dict[str, str]:
+    """Node id → the rollout whose version it has not proved yet.
+
+    Reserved, on its way, on trial or soaking by an order of a rollout that leads forward, or written as moving in it
+    (until its owner has judged how that ended).
+    """
+    ordered, moving = _exposing()
     found = [*of_ids(conn, ordered, operations.c.node_id, ids), *of_ids(conn, moving, rollout_nodes.c.node_id, ids)]
     return {row[0]: row[1] for row in found}
 
 
-def ordered(conn: Connection, ids: Ids = None) -> list[Any]:
-    """Open operations that still need their lease, each desired by its node: of a rollout, or of an operator."""
+@cache
+def _ordered() -> Select[Any]:
     held = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
     served = exists().where(leases.c.operation_id == operations.c.id, leases.c.nonce == operations.c.lease_nonce)
-    query = (
+    return (
         select(
             operations.c.id,
             operations.c.node_id,
@@ -213,12 +246,17 @@ def ordered(conn: Connection, ids: Ids = None) -> list[Any]:
         )
         .order_by(operations.c.id)
     )
+
+
+def ordered(conn: Connection, ids: Ids = None) -> list[Any]:
+    """Open operations that still need their lease, each desired by its node: of a rollout, or of an operator."""
+    query = _ordered()
     return of_ids(conn, query, operations.c.node_id, ids)
 
 
-def waiting(conn: Connection, ids: Ids = None) -> list[Any]:
-    """Nodes that a rollout, started or drafted, has not ordered yet."""
-    query = (
+@cache
+def _waiting() -> Select[Any]:
+    return (
         select(
             rollout_nodes.c.rollout_id,
             rollout_nodes.c.node_id,
@@ -232,6 +270,11 @@ def waiting(conn: Connection, ids: Ids = None) -> list[Any]:
         )
         .order_by(rollout_nodes.c.rollout_id, rollout_nodes.c.node_id)
     )
+
+
+def waiting(conn: Connection, ids: Ids = None) -> list[Any]:
+    """Nodes that a rollout, started or drafted, has not ordered yet."""
+    query = _waiting()
     return of_ids(conn, query, rollout_nodes.c.node_id, ids)
 
 
@@ -251,12 +294,12 @@ class Progress:
 NO_PROGRESS = Progress(0, 0, 0, 0, None)
 
 
-def progress(conn: Connection, rollout_ids: Ids = None) -> dict[str, Progress]:
-    """Of rollouts that have not ended; one without nodes is missing."""
+@cache
+def _progress() -> Select[Any]:
     state, canary = rollout_nodes.c.state, rollout_nodes.c.canary
     tried = (RolloutNodeState.MOVING.value, RolloutNodeState.DONE.value, RolloutNodeState.FAILED.value)
     to_come = (RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value, RolloutNodeState.MOVING.value)
-    query = (
+    return (
         select(
             rollout_nodes.c.rollout_id,
             _number(state != RolloutNodeState.LEFT.value),
@@ -269,26 +312,34 @@ def progress(conn: Connection, rollout_ids: Ids = None) -> dict[str, Progress]:
         .where(rollouts.c.state.not_in([state.value for state in TERMINAL]))
         .group_by(rollout_nodes.c.rollout_id)
     )
+
+
+def progress(conn: Connection, rollout_ids: Ids = None) -> dict[str, Progress]:
+    """Of rollouts that have not ended; one without nodes is missing."""
+    query = _progress()
     return {row[0]: Progress(*row[1:]) for row in of_ids(conn, query, rollout_nodes.c.rollout_id, rollout_ids)}
 
 
 def bad_digests(conn: Connection) -> dict[str, str]:
     """Digest → why it is bad fleet-wide, where no operator cleared it."""
-    rows = conn.execute(select(bad_versions.c.digest, bad_versions.c.reason).where(bad_versions.c.cleared_at.is_(None)))
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: row[1] for row in conn.execute(_BAD)}
+
+
+_BAD = select(bad_versions.c.digest, bad_versions.c.reason).where(bad_versions.c.cleared_at.is_(None))
 
 
 def anything_wanted(conn: Connection) -> bool:
     """Whether some node or rollout wants anything at all: a fleet at rest costs two look-ups."""
-    ended = [state.value for state in TERMINAL]
-    open_order = select(operations.c.id).where(operations.c.state == "open", operations.c.kind.in_(_UNDER_LEASE))
-    open_rollout = select(rollouts.c.id).where(rollouts.c.state.not_in(ended))
-    return any(conn.execute(query.limit(1)).first() is not None for query in (open_order, open_rollout))
+    return any(conn.execute(query).first() is not None for query in (_OPEN_ORDER, _OPEN_ROLLOUT))
 
 
-def image_rows(conn: Connection, image_ids: Sequence[str]) -> dict[str, Any]:
-    """The images that rollouts, orders and pins lead to."""
-    query = select(
+_OPEN_ORDER = select(operations.c.id).where(operations.c.state == "open", operations.c.kind.in_(_UNDER_LEASE)).limit(1)
+_OPEN_ROLLOUT = select(rollouts.c.id).where(rollouts.c.state.not_in([state.value for state in TERMINAL])).limit(1)
+
+
+@cache
+def _image_rows() -> Select[Any]:
+    return select(
         images.c.id,
         images.c.os,
         images.c.arch,
@@ -299,21 +350,31 @@ def image_rows(conn: Connection, image_ids: Sequence[str]) -> dict[str, Any]:
         images.c.must_pass,
         images.c.not_from,
     )
+
+
+def image_rows(conn: Connection, image_ids: Sequence[str]) -> dict[str, Any]:
+    """The images that rollouts, orders and pins lead to."""
+    query = _image_rows()
     return {row.id: row for row in of_ids(conn, query, images.c.id, sorted(set(image_ids)))}
 
 
 def channel_heads(conn: Connection) -> dict[tuple[str, str, str], str]:
     """(channel id, OS, architecture) → digest of the image that it points at now."""
-    rows = conn.execute(
-        select(channel_moves.c.channel_id, channel_moves.c.os, channel_moves.c.arch, images.c.digest)
-        .join(images, images.c.id == channel_moves.c.image_id)
-        .where(channel_moves.c.until.is_(None))
-    )
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
+    return {(row[0], row[1], row[2]): row[3] for row in conn.execute(_HEADS)}
+
+
+_HEADS = (
+    select(channel_moves.c.channel_id, channel_moves.c.os, channel_moves.c.arch, images.c.digest)
+    .join(images, images.c.id == channel_moves.c.image_id)
+    .where(channel_moves.c.until.is_(None))
+)
 
 
 def channel_names(conn: Connection) -> dict[str, str]:
-    return {row[0]: row[1] for row in conn.execute(select(channels.c.id, channels.c.name))}
+    return {row[0]: row[1] for row in conn.execute(_NAMES)}
+
+
+_NAMES = select(channels.c.id, channels.c.name)
 
 
 def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -321,9 +382,15 @@ def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def of_ids(conn: Connection, query: Select[Any], column: ColumnElement[str], ids: Ids) -> list[Any]:
+    """`query`: the same object each time, for what is made of it is kept."""
     if ids is None:
         return list(conn.execute(query))
     found: list[Any] = []
     for start in range(0, len(ids), _IDS_AT_ONCE):
-        found += conn.execute(query.where(column.in_(ids[start : start + _IDS_AT_ONCE])))
+        found += conn.execute(_limited(query, column), {"of_ids": ids[start : start + _IDS_AT_ONCE]})
     return found
+
+
+@lru_cache(maxsize=64)
+def _limited(query: Select[Any], column: ColumnElement[str]) -> Select[Any]:
+    return query.where(column.in_(bindparam("of_ids", expanding=True)))
