@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from app.core.holds import HoldCode
 from app.core.rollouts import RolloutState
 from app.services.rollout_acting import RolloutEventKind, tell
-from app.store import rollout_turns, rollouts
+from app.store import rollout_domains, rollouts
 from app.store.database import Database, Priority
-from app.store.rollout_turns import Left
+from app.store.rollout_domains import Left
 from app.store.rollouts import Rollout
 
 _LOOKED_AT = 200
@@ -54,7 +54,7 @@ def tell_passed_over(db: Database, running: Sequence[Rollout], now: float) -> in
 def _texts(conn: Connection, rollout: Rollout) -> list[str]:
     """Of domains that are passed over now and of which that has not been said."""
     label = rollout.policy.domain_label
-    counts = rollout_turns.counts(conn, rollout.id, label)
+    counts = rollout_domains.counts(conn, rollout.id, label)
     now_moves = max((domain for domain, (_, moving) in counts.items() if moving), default=None)
     if now_moves is None:
         return []
@@ -64,7 +64,7 @@ def _texts(conn: Connection, rollout: Rollout) -> list[str]:
         words = f"{label} {domain or '(none)'} is passed over"
         if domain > now_moves or any(text.startswith(f"{words}:") for text in said):
             continue
-        left = rollout_turns.not_moved(conn, rollout.id, label, domain, _LOOKED_AT)
+        left = rollout_domains.not_moved(conn, rollout.id, label, domain, _LOOKED_AT)
         if len(left) < _LOOKED_AT and all(_cannot_move(one) for one in left):
             found.append(f"{words}: {_named(left)}")
     return found
