@@ -78,6 +78,13 @@ def step_s(clock_at: float | None, now: float) -> float:
     return min(passed_s, LONGEST_STEP_S) if passed_s >= STEP_S else 0.0
 
 
+def counted_since(clock_at: float | None, counted_s: float, now: float) -> float:
+    """Since when it would have been counted without a break, by the server's clock as it goes at `now`: a moment that
+    stays the same while the clock goes on, and moves with it where it is set."""
+    running_s = 0.0 if clock_at is None else min(max(0.0, now - clock_at), LONGEST_STEP_S)
+    return now - counted_s - running_s
+
+
 def deadline_s(operation: Operation, policy: Policy) -> float:
     """How long the operation may stay in its phase while we can hear the node."""
     return {

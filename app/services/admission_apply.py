@@ -108,7 +108,8 @@ def _unchanged(before: Rollout | None, after: Rollout | None) -> bool:
 
 
 def _rules_of(rollout: Rollout) -> Rollout:
-    return replace(rollout, state_text="", forecast=None, moved_at=None, canaries_soaked_at=None)
+    plain = replace(rollout, state_text="", forecast=None, moved_at=None, canaries_soaked_at=None)
+    return replace(plain, canaries_waited_s=0.0, canaries_clock_at=None)
 
 
 def _behind_their_canaries(

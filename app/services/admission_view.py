@@ -155,7 +155,7 @@ class FleetView:
         self._bad = store.bad_digests(conn)
         for rollout in found:
             seen = progress.get(rollout.id, store.NO_PROGRESS)
-            view = rollout_view(rollout, seen, images, self._bad, self._gates(rollout))
+            view = rollout_view(rollout, seen, images, self._bad, self._gates(rollout), now=self.setting.now)
             self._put_rollout(view)
         open_ids = {rollout.id for rollout in found}
         for place, view in enumerate(self._rollouts):

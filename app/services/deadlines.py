@@ -19,16 +19,18 @@ from app.core.leases import LONG_RETRY_S
 from app.core.nodes import Connection as Standing
 from app.core.nodes import Node, Operation
 from app.core.policy import Policy
+from app.core.rollouts import RolloutState
 from app.core.slots import ARMED
 from app.services import domain_losses
 from app.services.endings import end_operation, name_of
 from app.services.nodes import NO_PIN, pin_of
 from app.services.orders import give_order
-from app.store import audit, events, fleet, gateways, nodes, operations
+from app.store import audit, canary_clocks, events, fleet, gateways, nodes, operations, rollouts
 from app.store.database import Database, Priority
 from wire.messages import Phase, Result
 
 _BATCH = 200
+_WATCHED = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HALTED)
 _ASKS_S = 2 * LONG_RETRY_S
 """A node that asked for a lease within this is waiting for us, not we for it."""
 _OWES_S = 60.0
@@ -36,6 +38,27 @@ _OWES_S = 60.0
 
 
 def advance_clocks(db: Database, now: float) -> int:
+    """Count what goes on by steps: the time of operations, and that others wait after the canaries of a rollout; how
+    many clocks moved."""
+    return _count_canary_soaks(db, now) + _count_operations(db, now)
+
+
+def _count_canary_soaks(db: Database, now: float) -> int:
+    with db.read() as conn:
+        waiting = [
+            rollout
+            for rollout in rollouts.in_states(conn, _WATCHED)
+            if rollout.canaries_soaked_at is not None
+            and rollout.canaries_waited_s < rollout.policy.canary_soak_s
+            and due(rollout.canaries_clock_at, now)
+        ]
+    for rollout in waiting:
+        with db.write(Priority.BACKGROUND) as change:
+            canary_clocks.count(change.conn, rollout, step_s(rollout.canaries_clock_at, now), now)
+    return len(waiting)
+
+
+def _count_operations(db: Database, now: float) -> int:
     """Count the time of open operations that we could hear; how many clocks moved. Nothing is written for those that
     wait for us: thousands may, for hours."""
     with db.read() as conn:

@@ -9,7 +9,7 @@ from app.core.rollouts import RolloutNodeState
 from app.core.slots import ARMED
 from app.services.orders import locked_node, withdraw
 from app.services.rollout_acting import RolloutEventKind, tell, touch
-from app.store import operations, rollout_nodes, rollouts
+from app.store import canary_clocks, operations, rollout_nodes
 from app.store.database import Change
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollouts import Rollout
@@ -78,7 +78,7 @@ def promote(change: Change, rollout: Rollout, count: int, now: float) -> None:
         rollout_nodes.change(change.conn, row, canary=True)
         text = f"{row.name} is a canary now, instead of one that left"
         tell(change, rollout, RolloutEventKind.CANARY, text, now, node_id=row.node_id)
-    rollouts.change(change.conn, rollout.id, canaries_soaked_at=None)
+    canary_clocks.stop(change.conn, rollout.id)
 
 
 def hold_json(hold: Hold | None) -> dict[str, object] | None:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.core.actors import CONDUCTOR
+from app.core.clocks import LONGEST_STEP_S
 from app.core.group_policy import OnFailure
 from app.core.rollout_ends import ENDS, LEFT_WORDS, nothing_attempted, stops
 from app.core.rollout_entry import offline_hold
@@ -21,7 +22,7 @@ from app.services.rollout_acting import RolloutEventKind, enter, tell, touch
 from app.services.rollout_leaving import hold_json, replace_canaries
 from app.services.rollout_turns import tell_passed_over
 from app.services.rollout_version_failures import remember_bad
-from app.store import rollout_facts, rollout_nodes, rollout_seen, rollouts
+from app.store import canary_clocks, rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
@@ -178,7 +179,10 @@ def _judge(change: Change, rollout: Rollout, now: float) -> None:
         _stop(change, rollout, why, now)
         return
     soaked_at = _soaked_at(conn, rollout)
-    if soaked_at is not None and rollouts.note_canaries_soaked(conn, rollout.id, soaked_at):
+    if soaked_at is None:
+        return
+    waited_s = min(max(0.0, now - soaked_at), LONGEST_STEP_S)
+    if canary_clocks.begin(conn, rollout.id, min(soaked_at, now), waited_s, now):
         text = "All canaries have soaked"
         tell(change, rollout, RolloutEventKind.CANARIES_SOAKED, text, now)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.core.clocks import counted_since
 from app.core.domains import Loss
 from app.core.holds import Hold, HoldCode
 from app.core.leases import ANSWER_WITHIN_S, Asking
@@ -21,12 +22,16 @@ def rollout_view(
     images: Mapping[str, Any],
     bad: Mapping[str, str],
     gates: tuple[Hold, ...] = (),
+    *,
+    now: float,
 ) -> RolloutView:
-    """A rollout as the planner sees it. One that is rolling back leads each node to what it ran before, so its own
-    image is nobody's target any more."""
+    """A rollout as the planner sees it at `now`. One that is rolling back leads each node to what it ran before, so its
+    own image is nobody's target any more."""
     back = rollout.state is RolloutState.ROLLING_BACK
     targets = () if back else tuple(target_view(images[id], bad) for id in rollout.targets if id in images)
-    soaked_at = rollout.canaries_soaked_at
+    waits_since = None
+    if rollout.canaries_soaked_at is not None:
+        waits_since = counted_since(rollout.canaries_clock_at, rollout.canaries_waited_s, now)
     return RolloutView(
         id=rollout.id,
         name=rollout.name,
@@ -41,7 +46,7 @@ def rollout_view(
         attempted=seen.attempted,
         failed=seen.failed,
         canaries_left=seen.canaries_left,
-        canaries_soaked_at=soaked_at if soaked_at is not None else seen.canaries_ended_at,
+        canaries_soaked_at=waits_since if waits_since is not None else seen.canaries_ended_at,
         size=seen.size,
         gates=gates,
     )

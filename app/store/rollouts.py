@@ -45,6 +45,10 @@ class Rollout:
     moved_at: float | None = None
     canaries_soaked_at: float | None = None
     ended_at: float | None = None
+    canaries_waited_s: float = 0.0
+    """How long the others have waited since, counted by steps (app.core.clocks): the server's clock may be set."""
+    canaries_clock_at: float | None = None
+    """When that was last counted."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """What of the policy is the rollout's own, as core.policy_json has it; the rest is its group's at the start."""
 
@@ -203,12 +207,6 @@ def note_movement(conn: Connection, rollout_id: str, now: float) -> None:
     conn.execute(update(rollouts).where(rollouts.c.id == rollout_id).values(moved_at=now))
 
 
-def note_canaries_soaked(conn: Connection, rollout_id: str, at: float) -> bool:
-    """The last canary has soaked: once."""
-    query = update(rollouts).where(rollouts.c.id == rollout_id, rollouts.c.canaries_soaked_at.is_(None))
-    return conn.execute(query.values(canaries_soaked_at=at)).rowcount == 1
-
-
 # --- history ------------------------------------------------------------------------------------------------
 
 
@@ -295,5 +293,7 @@ def _rollout(row: Row[Any]) -> Rollout:
         moved_at=row.moved_at,
         canaries_soaked_at=row.canaries_soaked_at,
         ended_at=row.ended_at,
+        canaries_waited_s=row.canaries_waited_s,
+        canaries_clock_at=row.canaries_clock_at,
         overrides=row.overrides or {},
     )

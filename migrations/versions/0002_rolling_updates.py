@@ -158,6 +158,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("moved_at", sa.Double(), nullable=True),
         sa.Column("canaries_soaked_at", sa.Double(), nullable=True),
+        sa.Column("canaries_waited_s", sa.Double(), server_default="0", nullable=False),
+        sa.Column("canaries_clock_at", sa.Double(), nullable=True),
         sa.Column("ended_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name=op.f("fk_rollouts_group_id"), ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rollouts")),

@@ -10,6 +10,7 @@ from app.core.clocks import (
     STEP_S,
     GatewaySeen,
     could_hear,
+    counted_since,
     deadline_s,
     listened_s,
     presumed_gone,
@@ -116,3 +117,10 @@ def seen(id: str, started_s: float, until_s: float, *, stopped: bool = True) -> 
 )
 def test_for_how_long_somebody_could_have_heard_a_node(gateways: list[GatewaySeen], heard_s: float) -> None:
     assert listened_s(gateways, NOW, NOW + 100) == heard_s
+
+
+def test_what_is_counted_by_steps_has_a_beginning_by_the_clock_as_it_goes() -> None:
+    assert counted_since(NOW, 100.0, NOW) == NOW - 100
+    assert counted_since(NOW, 100.0, NOW + 20) == NOW - 100, "the step that runs counts already"
+    assert counted_since(NOW, 100.0, NOW + 3600) == NOW + 3600 - 100 - LONGEST_STEP_S
+    assert counted_since(NOW, 100.0, NOW - 3600) == NOW - 3600 - 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, text
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, text
 
 from app.store.tables.base import Json, Serial, metadata, when
 
@@ -35,6 +35,8 @@ rollouts = Table(
     when("started_at"),
     when("moved_at"),  # when a node last got further
     when("canaries_soaked_at"),
+    Column("canaries_waited_s", Double, nullable=False, server_default="0"),  # of canary_soak_s, counted by steps
+    when("canaries_clock_at"),  # when that was last counted
     when("ended_at"),
     Index(None, "state"),
     Index(None, "group_id"),
