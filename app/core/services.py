@@ -6,6 +6,7 @@ name of the node's policy group, else empty.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,6 +14,9 @@ from app.core.snapshot import ServiceKey, ServiceView
 
 PEAK_DAYS = 7
 """Without a label or an operator's word, the most replicas seen healthy within so many days are expected."""
+LASTS_S = 300.0
+"""For so long more replicas than ever have to be healthy until they count as seen: a replica that moves is there twice
+for some moments, or some minutes where the old one drains. Counted while somebody could have heard their end."""
 
 _NOT_SERVING = ("unhealthy", "starting")
 
@@ -50,7 +54,7 @@ class Seen:
     labelled: int | None = None
     """The most that a label of its containers asks for."""
     peak: int = 0
-    """Most seen healthy in the last days."""
+    """Most seen healthy in the last days, for as long as LASTS_S."""
     per_node: bool = False
     """All its containers say that it is on every node by design."""
 
@@ -59,11 +63,42 @@ NOTHING_SAID = Said()
 
 
 def expected_replicas(said: Said, seen: Seen, frozen: int = 0) -> int:
-    """An operator's word is the last; else a label's, else the most seen, and never fewer than a rollout froze."""
+    """An operator's word is the last; a label's is next, and never fewer than a rollout froze. Without them it is what
+    a rollout froze, so that nothing that is seen meanwhile lifts the floor; else the most seen."""
     if said.expected is not None:
         return said.expected
-    found = seen.labelled if seen.labelled is not None else max(seen.peak, seen.healthy)
-    return max(found, frozen)
+    if seen.labelled is not None:
+        return max(seen.labelled, frozen)
+    return frozen or seen.peak or seen.healthy
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """What is to be seen of a service before more replicas count as seen. Times are Unix seconds."""
+
+    seen_at: float
+    """When the service was first seen: until LASTS_S later it is starting up, and every number counts at once."""
+    healthy: int = 0
+    """So many, more than count, have been healthy since then; 0: no more than count."""
+    since: float = 0.0
+
+
+def rising(
+    rise: Rise | None, counted: int, healthy: int, now: float, heard_s: Callable[[float], float]
+) -> tuple[int, Rise]:
+    """How many of those that are healthy now count as seen, and what to remember. `counted`: the most that counted
+    until now; `heard_s`: for how long since then somebody could have been heard."""
+    if rise is None:
+        return healthy, Rise(now)
+    calm = Rise(rise.seen_at)
+    if healthy <= counted or (rise.seen_at <= now and heard_s(rise.seen_at) < LASTS_S):
+        return healthy, calm
+    if not rise.healthy or rise.since > now:  # our clock was set back: begin again
+        return counted, Rise(rise.seen_at, healthy, now)
+    level = min(rise.healthy, healthy)
+    if heard_s(rise.since) < LASTS_S:
+        return counted, Rise(rise.seen_at, level, rise.since)
+    return level, Rise(rise.seen_at, healthy, now) if healthy > level else calm
 
 
 def floor_of(said: Said, expected: int, allowed: bool) -> int:

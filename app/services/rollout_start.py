@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import Connection
+
 from app.core.actors import Actor
 from app.core.errors import Invalid, NotPossible
 from app.core.holds import HoldCode
@@ -20,7 +22,8 @@ from app.services.rollout_preview import Preview, preview
 from app.services.rollout_spec import as_now
 from app.services.rollout_take_in import entry_row
 from app.services.rollouts import no_bad_target
-from app.store import rollout_facts, rollout_nodes, rollouts
+from app.services.service_views import expected_now
+from app.store import groups, rollout_facts, rollout_nodes, rollouts
 from app.store.database import Change, Database
 from app.store.rollouts import Rollout
 
@@ -96,7 +99,7 @@ def _apply(change: Change, actor: Actor, rollout_id: str, seen: Preview, reason:
         "policy": rollouts.policy_json(rollout.policy),
         "selector": rollout.selector,
         "group_name": rollout.group_name,
-        "expected": rollouts.expected_json(_expected(seen)),
+        "expected": rollouts.expected_json(_expected(conn, seen, now)),
         "forecast": forecast_json(seen),
     }
     enter(change, actor, rollout, Move.START, text, reason, now, kind=RolloutEventKind.STARTED, **values)
@@ -153,15 +156,16 @@ def wave_numbers(seen: Preview) -> dict[str, int]:
     return numbers
 
 
-def _expected(seen: Preview) -> dict[ServiceKey, int]:
-    """Of the services on the nodes that it moves."""
+def _expected(conn: Connection, seen: Preview, now: float) -> dict[ServiceKey, int]:
+    """Of the services on the nodes that it moves, whatever others froze before."""
     snapshot = seen.snapshot
     places = {
         service
         for number in seen.candidates
         for service, _ in snapshot.nodes[snapshot.candidates[number].node].placements
     }
-    return {snapshot.services[place].key: snapshot.services[place].expected for place in places}
+    known = {snapshot.services[place].key: snapshot.services[place].expected for place in places}
+    return expected_now(conn, known, set(groups.names(conn)), now)
 
 
 def forecast_json(seen: Preview) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from app.core.rollouts import ACTIVE
 from app.core.services import NOTHING_SAID, PEAK_DAYS, view
 from app.core.snapshot import ServiceKey, ServiceView
 from app.store import services as store
@@ -21,7 +22,7 @@ class Frozen:
     """What rollouts under way hold services to."""
 
     expected: Mapping[ServiceKey, int]
-    """The most that any of them froze at its start."""
+    """The most that any of them that runs froze at its start."""
     allowed: Set[ServiceKey]
     """Single replicas that one of them may move."""
 
@@ -31,9 +32,21 @@ class Frozen:
         allowed: set[ServiceKey] = set()
         for rollout in rollouts:
             allowed |= rollout.allowances
-            for key, replicas in rollout.expected.items():
+            for key, replicas in rollout.expected.items() if rollout.state in ACTIVE else ():
                 expected[key] = max(replicas, expected.get(key, 0))
         return Frozen(expected, allowed)
+
+
+NOTHING_FROZEN = Frozen({}, frozenset())
+
+
+def expected_now(
+    conn: Connection, known: Mapping[ServiceKey, int], group_names: Set[str], now: float
+) -> dict[ServiceKey, int]:
+    """How many replicas are expected of these services whatever rollouts froze; of those that were never seen as many
+    as in `known`."""
+    views = service_views(conn, known, group_names, NOTHING_FROZEN, now)
+    return {key: view.expected for key, view in views.items()}
 
 
 def service_views(

@@ -15,12 +15,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from app.core.clocks import listened_s
 from app.core.groups import Grouping
-from app.core.services import ChangeCause, NodeMoment, explain, scope_of
+from app.core.services import PEAK_DAYS, ChangeCause, NodeMoment, explain, rising, scope_of
 from app.core.snapshot import ServiceKey
 from app.services.endings import words_of
 from app.services.service_views import DAY_S
-from app.store import groups, snapshot
+from app.store import gateways, groups, service_rises, snapshot
 from app.store import service_changes as store
 from app.store import services as service_rows
 from app.store.database import Change, Database, Priority
@@ -66,14 +67,14 @@ class ServiceWatch:
         told = self._compare(db, None if sweep else sorted(noted), now)
         if sweep:
             self._swept_at = now
-            self._keep_peaks(db, now)
+            self._look_at_peaks(db, now)
         return told
 
     def _compare(self, db: Database, ids: Sequence[str] | None, now: float) -> int:
         with db.read() as conn:
             first = not store.any_told(conn)
             found = _look(conn, ids)
-        self._day = -1 if first else self._day  # what is there at the beginning has been seen
+        self._day = -1 if first else self._day
         moved = _moved(found)
         different = [node_id for node_id, node in found.items() if node.differs]
         count = 0
@@ -87,17 +88,19 @@ class ServiceWatch:
                 self.note(f"node:{node_id}" for node_id in missed)
         return count
 
-    def _keep_peaks(self, db: Database, now: float) -> None:
-        """Once a day of every service: one that never changes has been seen all the same."""
+    def _look_at_peaks(self, db: Database, now: float) -> None:
+        """Once a day at every service: one that never changes has been seen all the same. Else at those of which more
+        than ever are healthy: it counts when it has lasted."""
         day = int(now // DAY_S)
-        if day == self._day:
-            return
         with db.read() as conn:
-            healthy = {total.key: total.healthy for total in store.totals(conn)}
+            keys = None if day != self._day else service_rises.under_way(conn)
+            healthy = {total.key: total.healthy for total in store.totals(conn, keys)}
+        if keys is not None:
+            healthy = dict.fromkeys(keys, 0) | healthy
         keys = sorted(healthy)
         for start in range(0, len(keys), _BATCH):
             with db.write(Priority.BACKGROUND) as change:
-                service_rows.raise_peaks(change.conn, day, {key: healthy[key] for key in keys[start : start + _BATCH]})
+                _note_seen(change.conn, {key: healthy[key] for key in keys[start : start + _BATCH]}, now)
         self._day = day
 
 
@@ -215,12 +218,26 @@ def _tell(change: Change, found: Mapping[str, _Node], moved: Moved, now: float, 
     keys = sorted({key for node in found.values() for key in (*_changes(node), *_unseen_reboot(node))})
     if not silent:
         healthy = dict.fromkeys(keys, 0) | {total.key: total.healthy for total in store.totals(change.conn, keys)}
-        service_rows.raise_peaks(change.conn, int(now // DAY_S), healthy)
+        _note_seen(change.conn, healthy, now)
         _number(rows, healthy)
     store.add(change.conn, rows)
     if rows:
         change.touch("replicas", *{f"service:{row['scope']}/{row['name']}" for row in rows})
     return len(rows)
+
+
+def _note_seen(conn: Connection, healthy: Mapping[ServiceKey, int], now: float) -> None:
+    """What is healthy now counts as seen on this day, as far as it lasted or is no more than counted before."""
+    day, keys = int(now // DAY_S), sorted(healthy)
+    counted, rises = service_rows.peaks(conn, day - PEAK_DAYS, keys), service_rises.of(conn, keys)
+    listeners = list(gateways.all_seen(conn).values())
+    seen, after = {}, {}
+    for key in keys:
+        seen[key], after[key] = rising(
+            rises.get(key), counted.get(key, 0), healthy[key], now, lambda since: listened_s(listeners, since, now)
+        )
+    service_rows.raise_peaks(conn, day, seen)
+    service_rises.keep(conn, {key: rise for key, rise in after.items() if rises.get(key) != rise}, rises.keys())
 
 
 def _lines(conn: Connection, found: Mapping[str, _Node], moved: Moved, now: float) -> list[dict[str, object]]:

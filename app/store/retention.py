@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Connection, Table, delete, func, select
 
 from app.core.services import PEAK_DAYS
-from app.store import fleet, gateways, services
+from app.store import fleet, gateways, service_rises, services
 from app.store.schema import events, join_attempts, login_links, service_changes, sessions
 
 _DAY_S = 86_400.0
@@ -34,6 +34,7 @@ def remove_old(conn: Connection, now: float) -> int:
     removed += _remove(conn, sessions, sessions.c.secret_hash, sessions.c.expires_at, now - SESSIONS_S)
     removed += _remove(conn, service_changes, service_changes.c.id, service_changes.c.at, now - SERVICE_CHANGES_S)
     removed += services.remove_peaks_before(conn, int(now // _DAY_S) - PEAKS_DAYS)
+    removed += service_rises.remove_forgotten(conn)
     removed += _remove_flood(conn)
     removed += fleet.remove_samples_older(conn, now - SAMPLES_S)
     return removed + gateways.remove_older(conn, now - GATEWAYS_S, BATCH)

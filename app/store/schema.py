@@ -13,7 +13,14 @@ from app.store.tables.nodes import containers, events, failed_versions, join_att
 from app.store.tables.operations import leases, operations
 from app.store.tables.people import audit, form_posts, login_links, saved_views, sessions
 from app.store.tables.rollouts import bad_versions, rollout_events, rollout_nodes, rollouts
-from app.store.tables.services import attention_marks, replicas, service_changes, service_peaks, services
+from app.store.tables.services import (
+    attention_marks,
+    replicas,
+    service_changes,
+    service_peaks,
+    service_rises,
+    services,
+)
 
 __all__ = [
     "attention_marks",
@@ -46,6 +53,7 @@ __all__ = [
     "server_keys",
     "service_changes",
     "service_peaks",
+    "service_rises",
     "services",
     "sessions",
     "version_samples",

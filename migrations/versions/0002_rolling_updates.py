@@ -45,6 +45,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scope", "name", "day", name=op.f("pk_service_peaks")),
     )
     op.create_table(
+        "service_rises",
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("seen_at", sa.Double(), nullable=False),
+        sa.Column("healthy", sa.Integer(), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("scope", "name", name=op.f("pk_service_rises")),
+    )
+    op.create_table(
         "replicas",
         sa.Column("node_id", sa.String(), nullable=False),
         sa.Column("scope", sa.String(), nullable=False),
@@ -338,6 +347,7 @@ def downgrade() -> None:
     op.drop_table("groups")
     op.drop_table("services")
     op.drop_table("replicas")
+    op.drop_table("service_rises")
     op.drop_table("service_peaks")
     op.drop_table("bad_versions")
     op.drop_table("attention_marks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from app.core.services import (
     Seen,
     explain,
     label_of,
+    rising,
     scope_of,
     serves,
     view,
@@ -27,6 +29,9 @@ KEY = ("shop", "web")
     [
         (NOTHING_SAID, Seen(healthy=2), 0, 2),
         (NOTHING_SAID, Seen(healthy=2, peak=3), 0, 3),
+        (NOTHING_SAID, Seen(healthy=4, peak=3), 0, 3),  # one is being moved
+        (NOTHING_SAID, Seen(healthy=4, peak=4), 3, 3),  # frozen: what is seen meanwhile lifts nothing
+        (NOTHING_SAID, Seen(healthy=5, labelled=5), 3, 5),  # who says that more are wanted is heard
         (NOTHING_SAID, Seen(healthy=2, peak=3, labelled=5), 0, 5),
         (NOTHING_SAID, Seen(healthy=9, peak=9, labelled=2), 0, 2),  # a label is the word of the orchestrator
         (NOTHING_SAID, Seen(healthy=1, labelled=2), 4, 4),  # frozen when a rollout began
@@ -54,6 +59,43 @@ def test_expected_replicas(said: Said, seen: Seen, frozen: int, expected: int) -
 )
 def test_floors(said: Said, seen: Seen, allowed: bool, floor: int | None) -> None:
     assert view(KEY, said, seen, allowed=allowed).floor == floor
+
+
+def heard(now: float, deaf: tuple[float, float] = (0, 0)) -> Callable[[float], float]:
+    """Somebody listens all the time but between two moments."""
+    return lambda since: now - since - max(0.0, min(now, deaf[1]) - max(since, deaf[0]))
+
+
+def told(*steps: tuple[float, int], deaf: tuple[float, float] = (0, 0)) -> list[int]:
+    """How many count after each look, at (seconds, healthy then)."""
+    rise, counted, found = None, 0, []
+    for now, healthy in steps:
+        seen, rise = rising(rise, counted, healthy, now, heard(now, deaf))
+        counted = max(counted, seen)
+        found.append(counted)
+    return found
+
+
+def test_more_than_ever_counts_when_it_has_lasted() -> None:
+    start = [(0.0, 3), (600.0, 3)]
+    assert told(*start, (660.0, 4), (720.0, 3), (1200.0, 3)) == [3, 3, 3, 3, 3], "a move"
+    assert told(*start, (660.0, 4), (959.0, 4), (960.0, 4)) == [3, 3, 3, 3, 4]
+    assert told(*start, (660.0, 4), (800.0, 3), (801.0, 4), (1000.0, 4), (1101.0, 4)) == [3, 3, 3, 3, 3, 3, 4]
+    assert told(*start, (660.0, 6), (800.0, 4), (960.0, 5), (1260.0, 5)) == [3, 3, 3, 3, 4, 5], "the least of it"
+
+
+def test_a_service_that_starts_up_is_taken_as_it_is() -> None:
+    assert told((0.0, 1), (10.0, 2), (299.0, 5), (301.0, 6)) == [1, 2, 5, 5]
+
+
+def test_what_nobody_could_have_heard_the_end_of_does_not_last() -> None:
+    steps = [(0.0, 3), (600.0, 3), (660.0, 4), (1000.0, 4)]
+    assert told(*steps, (1060.0, 4), deaf=(700.0, 900.0)) == [3, 3, 3, 3, 3]
+    assert told(*steps, (1161.0, 4), deaf=(700.0, 900.0)) == [3, 3, 3, 3, 4]
+
+
+def test_a_clock_that_was_set_back_begins_again() -> None:
+    assert told((0.0, 3), (4000.0, 3), (4060.0, 4), (1000.0, 4), (1200.0, 4), (1301.0, 4)) == [3, 3, 3, 3, 3, 4]
 
 
 def test_scopes_and_names() -> None:

@@ -9,8 +9,10 @@ from app.services.admission import grant_leases
 from app.services.admission_apply import Chosen
 from app.services.service_watch import ServiceWatch
 from app.store import schema
+from app.store import services as rows
 from app.store.database import Database
 from tests import server_kit as kit
+from tests.rollout_kit import add_rollout
 from tests.server_kit import NOW
 from tests.services import admission_kit as fleet
 from tests.services.admission_kit import asks, change_node, choose, grant, group, holders, node, told
@@ -78,3 +80,51 @@ def test_a_replica_that_came_up_elsewhere_pays_for_a_node_that_died(database: Da
     change_node(database, four[0], connection="offline")
     grant_leases(database, NOW + 1)
     assert len(holders(database)) == 1
+
+
+# --- frozen numbers -----------------------------------------------------------------------------------------
+
+
+def frozen(db: Database, *expected: int, state: str = "running") -> None:
+    with db.write() as change:
+        for number in expected:
+            add_rollout(change.conn, expected=[["shop", "web", number]], state=state)
+        change.touch("rollouts")
+
+
+@pytest.fixture
+def three(database: Database) -> list[str]:
+    """Three replicas without a label; one more was seen for some time this week."""
+    fleet.gateway(database)
+    group(database, max_unavailable={"count": 4})
+    ids = [node(database, name, ["web"]) for name in "abc"]
+    with database.write() as change:
+        rows.raise_peaks(change.conn, int(NOW // 86_400), {("shop", "web"): 4})
+    for node_id in ids:
+        asks(database, node_id)
+    return ids
+
+
+def test_without_a_rollout_the_most_of_seven_days_is_expected(database: Database, three: list[str]) -> None:
+    grant_leases(database, NOW + 1)
+    assert holders(database) == set()
+
+
+def test_what_a_rollout_froze_is_expected_whatever_was_seen_since(database: Database, three: list[str]) -> None:
+    frozen(database, 3)
+    grant_leases(database, NOW + 1)
+    grant_leases(database, NOW + 2)
+    assert len(holders(database)) == 1
+
+
+def test_of_several_frozen_numbers_the_strictest_holds(database: Database, three: list[str]) -> None:
+    frozen(database, 3, 4)
+    grant_leases(database, NOW + 1)
+    assert holders(database) == set()
+
+
+def test_what_a_rollout_that_does_not_run_froze_lowers_nothing(database: Database, three: list[str]) -> None:
+    """Halted in March, and forgotten."""
+    frozen(database, 2, state="halted")
+    grant_leases(database, NOW + 1)
+    assert holders(database) == set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import delete, insert, update
 
-from app.core.services import ChangeCause
+from app.core.services import LASTS_S, ChangeCause
 from app.services import services
 from app.services.service_watch import SWEEP_S, ServiceWatch
 from app.store import schema
@@ -150,6 +150,47 @@ def test_the_most_of_seven_days_is_expected(database: Database, watch: ServiceWa
     assert expected(database, NOW + 9 * DAY_S) == 1
     with database.read() as conn:
         assert rows.peaks(conn, int(later // DAY_S)) == {WEB: 1}, "each day is kept, also one without changes"
+
+
+def test_a_move_does_not_lift_the_most_of_seven_days(database: Database, watch: ServiceWatch) -> None:
+    """For a moment the old replica and the new one are healthy; only what has lasted counts."""
+    a, b = node(database, "a", ["web"]), node(database, "b")
+    watch.step(database, NOW)
+    heard_until(database, NOW + 7200)
+    watch.step(database, NOW + 3600)
+    with database.write() as change:
+        kit.add_container(change.conn, b, "web", scope="shop")
+    look(database, watch, b, at=NOW + 3660)
+    assert expected(database, NOW + 3660) == 1
+    ServiceWatch().step(database, NOW + 3700)  # another conductor, to which everything is new
+    stop(database, a)
+    look(database, watch, a, at=NOW + 3720)
+    watch.step(database, NOW + 5000)
+    assert expected(database, NOW + 5000) == 1
+    with database.write() as change:
+        kit.add_container(change.conn, a, "web", scope="shop")
+    look(database, watch, a, at=NOW + 5060)
+    watch.step(database, NOW + 5060 + LASTS_S)
+    assert expected(database, NOW + 5060 + LASTS_S) == 2
+
+
+def test_a_day_that_begins_during_a_move_does_not_lift_it_either(database: Database, watch: ServiceWatch) -> None:
+    a, b = node(database, "a", ["web"]), node(database, "b")
+    watch.step(database, NOW)
+    midnight = (NOW // DAY_S + 1) * DAY_S
+    heard_until(database, midnight + 60)
+    with database.write() as change:
+        kit.add_container(change.conn, b, "web", scope="shop")
+    look(database, watch, b, at=midnight - 30)
+    watch.step(database, midnight + 30)
+    stop(database, a)
+    look(database, watch, a, at=midnight + 60)
+    assert expected(database, midnight + 60) == 1
+
+
+def heard_until(db: Database, now: float) -> None:
+    with db.write() as change:
+        change.conn.execute(update(schema.gateways).values(heartbeat_at=now))
 
 
 def expected(db: Database, now: float) -> int:

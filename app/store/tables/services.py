@@ -41,6 +41,16 @@ service_peaks = Table(
     Column("healthy", Integer, nullable=False),  # most seen at once on that day
 )
 
+service_rises = Table(
+    "service_rises",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    when("seen_at", null=False),  # when the service was first seen
+    Column("healthy", Integer, nullable=False),  # more than ever, since then; 0: no more
+    when("since", null=False),
+)
+
 service_changes = Table(
     "service_changes",
     metadata,
