@@ -33,6 +33,8 @@ class Impossible:
     """Indexes of the nodes that it holds."""
     helps: tuple[str, ...]
     """What would help: another replica, an allowance, leaving the node out."""
+    waits: bool = False
+    """A freeze, which somebody gave without an end and will lift: started, its nodes stage and wait for that."""
 
 
 @dataclass(frozen=True, slots=True)

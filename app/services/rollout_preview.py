@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from app.core.canaries import pick
 from app.core.errors import Invalid, NotFound
 from app.core.estimate import Estimate, estimate
-from app.core.plan import Plan
+from app.core.plan import Impossible, Plan
 from app.core.planner import plan
 from app.core.rollout_entry import Out, Targets
 from app.core.rollouts import RolloutKind, RolloutState
@@ -67,10 +67,15 @@ class Preview:
         mine = [[self.snapshot.nodes[node].id for node in wave.nodes if node in own] for wave in self.plan.waves]
         return [nodes for nodes in mine if nodes]
 
+    def impossible(self) -> list[Impossible]:
+        """What keeps nodes of it from ever moving, so that starting it for them is in vain: everything but freezes."""
+        own = {self.snapshot.candidates[number].node for number in self.candidates}
+        return [found for found in self.plan.impossible if not found.waits and own & set(found.nodes)]
+
     def impossible_nodes(self) -> set[str]:
         """Ids of its nodes that can never move unless somebody changes something."""
         own = {self.snapshot.candidates[number].node for number in self.candidates}
-        return {self.snapshot.nodes[node].id for found in self.plan.impossible for node in found.nodes if node in own}
+        return {self.snapshot.nodes[node].id for found in self.impossible() for node in found.nodes if node in own}
 
 
 _NEW_ID = "rollout_preview"
@@ -143,7 +148,7 @@ def _without(snapshot: Snapshot, rollout: Rollout) -> Snapshot:
     """The fleet without what is stored of this draft; and with what it allows."""
     places = {number for number, view in enumerate(snapshot.rollouts) if view.id == rollout.id}
     services = tuple(
-        replace(service, allowed=True) if service.key in rollout.allowances else service
+        replace(service, allowed_for=(rollout.id,)) if service.key in rollout.allowances else service
         for service in snapshot.services
     )
     candidates = tuple(candidate for candidate in snapshot.candidates if candidate.rollout not in places)

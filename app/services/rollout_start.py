@@ -51,10 +51,10 @@ def _refuse(seen: Preview, *, start_anyway: bool) -> None:
     if not (stuck or barred) or seen.rollout.kind is RolloutKind.ROLLBACK:
         return
     if {facts.id for facts in seen.entering} <= stuck | set(barred):
-        texts = [_reasons(seen.plan.impossible), *Counter(f"{text}." for text in barred.values())]
+        texts = [_reasons(seen.impossible()), *Counter(f"{text}." for text in barred.values())]
         raise NotPossible("impossible", f"No node could ever move: {' '.join(filter(None, texts[: _NAMED + 1]))}")
     if stuck and not start_anyway:
-        text = f"{len(stuck):,} of {len(seen.entering):,} nodes could never move: {_reasons(seen.plan.impossible)}"
+        text = f"{len(stuck):,} of {len(seen.entering):,} nodes could never move: {_reasons(seen.impossible())}"
         raise NotPossible("partly-impossible", f"{text} Start anyway to move the others.")
 
 

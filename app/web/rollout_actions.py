@@ -291,6 +291,8 @@ class Start:
     canaries: int
     waves: int
     held: int
+    frozen: int
+    """Nodes that wait for the end of a freeze that has none yet."""
     left: int
     never: int
     whole: bool
@@ -305,11 +307,13 @@ def _of_start(rollout: Rollout) -> Mapping[str, Any]:
     seen = preview(console().db, rollout.id, now())
     view = plan_view(seen.snapshot, seen.plan, rollout.id, "")
     never = seen.impossible_nodes()
+    frozen = min(view.held, sum(each.count for each in view.frozen))
     start = Start(
         moving=view.moving,
         canaries=sum(node.wave == 0 for node in view.nodes),
         waves=view.number_of_waves,
-        held=view.held,
+        held=view.held - frozen,
+        frozen=frozen,
         left=len(seen.left),
         never=len(never),
         whole=bool(never) and never.issuperset(facts.id for facts in seen.entering),

@@ -79,6 +79,8 @@ class PlanView:
     """Of those that are held for good."""
     worst: list[WorstRow]
     impossible: list[ImpossibleRow]
+    frozen: list[ImpossibleRow]
+    """Freezes without an end: started, its nodes stage and wait."""
     absent: tuple[tuple[str, str], ...]
     """(id, name)."""
     loses_way_back: tuple[tuple[str, str], ...]
@@ -93,6 +95,7 @@ def plan_view(snapshot: Snapshot, plan: Plan, rollout_id: str, base: str) -> Pla
     cells = [Cell(each.node_id, each.name, each.wave, Progress.WAITING) for each in nodes if each.wave is not None]
     cells.sort(key=lambda cell: (cell.wave, cell.name, cell.node_id))
     held = [node for node in nodes if node.wave is None]
+    concerning = [each for each in plan.impossible if _concerns(snapshot, each, mine)]
     return PlanView(
         at=plan.at,
         nodes=nodes,
@@ -102,7 +105,8 @@ def plan_view(snapshot: Snapshot, plan: Plan, rollout_id: str, base: str) -> Pla
         held=len(held),
         holds=hold_rows(held_groups(held), base),
         worst=[_worst(snapshot, plan, place, wave_of) for place in range(len(plan.worst))],
-        impossible=[_impossible(snapshot, each, mine) for each in plan.impossible if _concerns(snapshot, each, mine)],
+        impossible=[_impossible(snapshot, each, mine) for each in concerning if not each.waits],
+        frozen=[_impossible(snapshot, each, mine) for each in concerning if each.waits],
         absent=_named(snapshot, plan.absent, mine),
         loses_way_back=_named(snapshot, plan.loses_way_back, mine),
     )

@@ -23,7 +23,8 @@ def worst_moments(standing: Standing, made: Forecast) -> tuple[WorstMoment, ...]
         floor = floor_of(standing.services[service])
         if floor is not None:
             left = made.limits[service] + floor - replicas
-            moments.append(WorstMoment(service, standing.available[service], left, wave, floor))
+            bound = 0 if service in made.freed else floor
+            moments.append(WorstMoment(service, standing.available[service], left, wave, bound))
     return tuple(sorted(moments, key=lambda one: (one.left - (one.floor or 0), one.left, one.service)))
 
 
@@ -74,7 +75,13 @@ class Blocks:
                     key = (blocked.hold.subject, blocked.text)
                     found.setdefault(key, (blocked, []))[1].append(self.standing.candidates[place].node)
         made = [
-            Impossible(one.hold.subject, one.text, tuple(sorted(nodes)), self._helps(one, nodes))
+            Impossible(
+                one.hold.subject,
+                one.text,
+                tuple(sorted(nodes)),
+                self._helps(one, nodes),
+                waits=one.hold.code is HoldCode.FREEZE,
+            )
             for one, nodes in found.values()
         ]
         return tuple(sorted(made, key=lambda one: (-len(one.nodes), one.subject, one.text)))
