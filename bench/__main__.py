@@ -27,6 +27,7 @@ FIGURES = {
     "tick-unchanged-ms": "tick",
     "tick-1pct-ms": "tick",
     "plan-100k-s": "plan_100k",
+    "plan-100k-growth": "plan_100k",
     "plan-100k-mib": "plan_100k",
     "plan-waves-ratio": "plan_waves",
     "rollout-overhead-pct": "rollout_overhead",

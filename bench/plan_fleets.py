@@ -66,6 +66,12 @@ RECIPES = {
     ),
     "zoned": Recipe(lambda dice: 1, lambda dice, waves: dice.randint(3, waves // 2), per_domain=True),
 }
+BEYOND = {
+    "dense": Recipe(lambda dice: 1, lambda dice, waves: waves, on_each=10.0),
+    "less dense": Recipe(lambda dice: 1, lambda dice, waves: waves // 2, on_each=10.0),
+}
+"""No part of the set: schedules that are not found in useful time, see docs/planner.md. In dense fleets each service
+has a replica in every wave and may miss one, and each node runs ten of them."""
 
 
 def planted(recipe: Recipe, nodes: int, waves: int, seed: int) -> Planted:
