@@ -129,7 +129,7 @@ def slow_pages(visitor: Visitor, limit_ms: float, *starts: str) -> tuple[list[st
 
 
 def kind_of(address: str) -> str:
-    """The address without ids, numbers and values, and without the place in a list: what is left is one kind of page."""
+    """The address without ids, numbers, values and the place in a list: what is left is one kind of page."""
     parts = urlsplit(address)
     path = "/".join("*" if _ID.fullmatch(part) else part for part in parts.path.split("/"))
     names = sorted({name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} - _PLACES)
