@@ -23,8 +23,8 @@ SERVICES_PER_NODE = 10
 NODES_PER_SERVICE = 20
 GOAL_S, GOAL_MIB = 5.0, 512.0
 GROWTH = 1.25
-"""Most that it may be of what n·log n allows. Above 1 because a fleet of 100,000 nodes no longer fits into caches, which
-costs some percent; what grows with n·n would be at 60."""
+"""Most that it may be of what n·log n allows. Above 1 because a fleet of 100,000 nodes no longer fits into caches,
+which costs some percent; what grows with n·n would be at 60."""
 MEASURED = 20_000
 """Nodes in all of the fleets that a mean is taken of."""
 
