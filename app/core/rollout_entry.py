@@ -97,6 +97,8 @@ class Targets:
         target = self.of(node)
         if self.kind is not RolloutKind.UPDATE or target is None:
             return None
+        if node.pinned_to and node.pin_digest != target.digest:
+            return Hold(HoldCode.PINNED, f"is pinned to {node.pinned_to}", node.id)
         refused = edge(target, node.version)
         if refused is not None:
             return Hold(HoldCode.VERSION_EDGE, refused, node.id)

@@ -9,19 +9,17 @@ from collections.abc import Sequence
 
 from app.core.actors import CONDUCTOR, Actor
 from app.core.errors import NotPossible
-from app.core.holds import Hold, HoldCode
 from app.core.nodes import Node, Operation
 from app.core.rollout_entry import Targets
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.orders import Wish, begin, locked_node, withdraw
 from app.services.rollout_acting import touch
-from app.services.rollout_leaving import hold_json
 from app.services.rollout_spec import reader
+from app.services.rollout_waiting import UNTIL_ITS_END, targets_of, write_holds
 from app.services.rollout_ways_back import way_back_wish
-from app.store import audit, images, operations, rollout_facts, rollout_nodes, rollout_seen, rollouts
+from app.store import audit, images, operations, rollout_nodes, rollout_queue, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
-from app.store.rollout_facts import Facts
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
@@ -31,7 +29,8 @@ AT_ONCE = 20
 """Orders in one transaction: each is a dozen statements, and operators wait for no more than this."""
 PER_LOOK = 60
 """Orders of one rollout in one look: admission, which the same conductor does, waits for no more than this."""
-_HOLDS_AT_ONCE = 200
+_LOOKS = 5
+"""At one look, where those whose turn it is turn out to be held: their turn passes to the next ones at once."""
 _BEGUN_S = 120.0
 """An order that did not begin to stage within this does not count as a download: the node holds it."""
 
@@ -59,71 +58,30 @@ def give_orders(db: Database, now: float) -> int:
 
 
 def _give(db: Database, rollout: Rollout, now: float) -> int:
-    with db.read() as conn:
-        downloading = rollout_seen.downloading(conn, rollout.id, now - _BEGUN_S)
-        places = rollout.policy.stage_parallel - downloading if rollout.kind is RolloutKind.UPDATE else PER_LOOK
-        if places <= 0:
-            return 0
-        targets = Targets(
-            rollout.kind, rollout_facts.targets(conn, rollout.targets), allow_downgrade=rollout.allow_downgrade
-        )
-        waiting = reader(conn, rollout, now).waiting(rollout.id)
-    free: list[str] = []
-    holds: list[tuple[str, Hold | None]] = []
-    for facts in waiting:
-        hold = targets.staging_hold(facts) or (None if rollout.leads_back else _busy(facts))
-        if _differs(facts, hold):
-            holds.append((facts.id, hold))
-        if hold is None and len(free) < min(places, PER_LOOK) and _may_stage(rollout, facts, now):
-            free.append(facts.id)
-    _write_holds(db, rollout, holds)
     ordered = 0
-    for start in range(0, len(free), AT_ONCE):
-        ordered += _order(db, rollout.id, free[start : start + AT_ONCE], now)
+    for _ in range(_LOOKS):
+        with db.read() as conn:
+            downloading = rollout_seen.downloading(conn, rollout.id, now - _BEGUN_S)
+            places = rollout.policy.stage_parallel - downloading if rollout.kind is RolloutKind.UPDATE else PER_LOOK
+            most = min(places, PER_LOOK - ordered)
+            if most <= 0:
+                return ordered
+            found = rollout_queue.next_ones(
+                reader(conn, rollout, now),
+                rollout.id,
+                leads_back=rollout.leads_back,
+                but=UNTIL_ITS_END,
+                jitter_s=rollout.policy.stage_jitter_s,
+                limit=most,
+            )
+            targets = targets_of(conn, rollout)
+        held = write_holds(db, rollout, [(facts, targets.staging_hold(facts)) for facts in found])
+        free = [facts.id for facts in found if facts.id not in held]
+        for start in range(0, len(free), AT_ONCE):
+            ordered += _order(db, rollout.id, free[start : start + AT_ONCE], now)
+        if not held:
+            break
     return ordered
-
-
-def _may_stage(rollout: Rollout, facts: Facts, now: float) -> bool:
-    """Also when its time is further away than it can be: then the clock was set back."""
-    return facts.stage_at is None or not 0 < facts.stage_at - now <= rollout.policy.stage_jitter_s
-
-
-def _busy(facts: Facts) -> Hold | None:
-    """Who has it is found out when it is its turn."""
-    if not facts.busy:
-        return None
-    return Hold(HoldCode.OTHER_ROLLOUT, "waits for what is under way on it to end", facts.id)
-
-
-def _differs(facts: Facts, hold: Hold | None) -> bool:
-    stored = facts.hold
-    if hold is None:
-        return stored is not None and stored.get("code") in _OWN
-    return stored is None or (stored.get("code"), stored.get("text")) != (hold.code.value, hold.text)
-
-
-_OWN = frozenset(
-    code.value
-    for code in (
-        HoldCode.NOT_COMMANDABLE,
-        HoldCode.OFFLINE,
-        HoldCode.OTHER_ROLLOUT,
-        HoldCode.VERSION_EDGE,
-        HoldCode.DOWNGRADE,
-        HoldCode.WITHDRAWN,
-        HoldCode.BAD_VERSION,
-        HoldCode.FAILED_HERE,
-    )
-)
-"""Holds that this step writes and takes away; all others are admission's."""
-
-
-def _write_holds(db: Database, rollout: Rollout, holds: Sequence[tuple[str, Hold | None]]) -> None:
-    for start in range(0, len(holds), _HOLDS_AT_ONCE):
-        with db.write(Priority.BACKGROUND) as change:
-            some = holds[start : start + _HOLDS_AT_ONCE]
-            rollout_nodes.write_holds(change.conn, rollout.id, [(id, hold_json(hold)) for id, hold in some])
-            touch(change, rollout.id)
 
 
 def _order(db: Database, rollout_id: str, node_ids: Sequence[str], now: float) -> int:
@@ -131,7 +89,11 @@ def _order(db: Database, rollout_id: str, node_ids: Sequence[str], now: float) -
         rollout = rollouts.get(change.conn, rollout_id, lock=True)
         if rollout is None or rollout.state is not RolloutState.RUNNING:
             return 0
-        ordered = [node_id for node_id in sorted(node_ids) if _order_one(change, rollout, node_id, now)]
+        targets = targets_of(change.conn, rollout)
+        able = [
+            one.id for one in reader(change.conn, rollout, now).of(sorted(node_ids)) if not targets.staging_hold(one)
+        ]
+        ordered = [node_id for node_id in able if _order_one(change, rollout, node_id, now)]
         if ordered:
             after = {"nodes": ordered}
             subject = f"rollout:{rollout.id}"

@@ -7,7 +7,7 @@ Each step is idempotent and may be killed anywhere: it finds in the rows what is
 3. take back: orders of rollouts that stopped, of frozen nodes, and orders of operators to bad versions;
 4. take in: late joiners come, nodes that left the group go;
 5. drafts of groups that follow their channel at once are started;
-6. give orders: early and widely, bounded by downloads at once;
+6. give orders: early and widely, bounded by downloads at once; write down why the others wait for theirs;
 7. ways back: ordered where a rollout rolls back, called back where it was aborted, written down when they ended;
 8. finish: rollouts none of whose nodes is under way;
 9. copies of bad versions are made unbootable;
@@ -28,6 +28,7 @@ from app.services import (
     rollout_observe,
     rollout_orders,
     rollout_take_in,
+    rollout_waiting,
 )
 from app.store.database import Database
 
@@ -56,12 +57,14 @@ STEPS: tuple[RolloutStep, ...] = (
         "rollout-frozen", rollout_freezes.take_back_frozen, 1.0, _ROLLOUTS | _OPERATIONS | _NODES | _RULES, 2.0
     ),
     RolloutStep("bad-orders", bad_versions.stop_orders, 2.0, _IMAGES | _OPERATIONS, 20.0),
-    RolloutStep(
-        "rollout-take-in", rollout_take_in.take_in, 5.0, _ROLLOUTS | _OPERATIONS | _NODES | _IMAGES | _RULES, 20.0
-    ),
+    # Not `nodes`, which changes all the time: who comes late waits for the end of this step's patience.
+    RolloutStep("rollout-take-in", rollout_take_in.take_in, 5.0, _ROLLOUTS | _IMAGES | _RULES, 15.0),
     RolloutStep("rollout-follow", following.start_drafts, 1.0, _ROLLOUTS | _RULES, 20.0),
     RolloutStep(
         "rollout-order", rollout_orders.give_orders, 1.0, _ROLLOUTS | _OPERATIONS | _NODES | _IMAGES | _RULES, 2.0
+    ),
+    RolloutStep(
+        "rollout-waiting", rollout_waiting.note_holds, 10.0, _ROLLOUTS | _OPERATIONS | _NODES | _IMAGES | _RULES, 60.0
     ),
     RolloutStep("rollout-back-stopped", rollout_back.call_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
     RolloutStep("rollout-back-ended", rollout_back.observe_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),

@@ -51,9 +51,7 @@ class Facts:
     pin_digest: str
     failed: frozenset[str]
     busy: bool
-    """It has an open operation, whoever gave it."""
-    canary: bool = False
-    stage_at: float | None = None
+    """It has an open operation, whoever gave it, that an order of the rollout would wait for."""
     hold: dict[str, Any] | None = None
 
 
@@ -62,8 +60,7 @@ class Reader:
     GroupPolicy."""
 
     def __init__(self, conn: Connection, digests: Collection[str], absent_after_s: float, now: float) -> None:
-        self._conn = conn
-        self._now = now
+        self.conn, self.now = conn, now
         self._absent_after_s = absent_after_s
         self._heads = _channel_heads(conn)
         self._failed = _failed(conn, digests)
@@ -72,28 +69,28 @@ class Reader:
     def newcomers(self, rollout_id: str, selector: Selector, limit: int) -> list[Facts]:
         """Admitted nodes that the selector takes and that the rollout does not have."""
         known = exists().where(rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.node_id == nodes.c.id)
-        query = _nodes().where(in_group(selector), not_(known)).order_by(nodes.c.id).limit(limit)
-        return [self._facts(row) for row in self._conn.execute(query)]
+        query = rows_of_nodes().where(in_group(selector), not_(known)).order_by(nodes.c.id).limit(limit)
+        return [self.facts(row) for row in self.conn.execute(query)]
 
     def all_of(self, selector: Selector) -> list[Facts]:
-        query = _nodes().where(in_group(selector)).order_by(nodes.c.id)
-        return [self._facts(row) for row in self._conn.execute(query)]
+        query = rows_of_nodes().where(in_group(selector)).order_by(nodes.c.id)
+        return [self.facts(row) for row in self.conn.execute(query)]
 
     def of(self, node_ids: Sequence[str]) -> list[Facts]:
         """These, without those that are not admitted."""
         found: list[Facts] = []
         for start in range(0, len(node_ids), _AT_ONCE):
             some = node_ids[start : start + _AT_ONCE]
-            query = _nodes().where(nodes.c.id.in_(some), nodes.c.admission == "admitted").order_by(nodes.c.id)
-            found += [self._facts(row) for row in self._conn.execute(query)]
+            query = rows_of_nodes().where(nodes.c.id.in_(some), nodes.c.admission == "admitted").order_by(nodes.c.id)
+            found += [self.facts(row) for row in self.conn.execute(query)]
         return found
 
     def away(self, rollout_id: str, limit: int) -> list[Facts]:
         """Nodes that wait without an order and that are declared lost, or have been offline for long."""
         here = and_(rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.node_id == nodes.c.id)
-        long_gone = and_(nodes.c.connection != "online", nodes.c.last_seen_at < self._now - self._absent_after_s)
+        long_gone = and_(nodes.c.connection != "online", nodes.c.last_seen_at < self.now - self._absent_after_s)
         query = (
-            _nodes()
+            rows_of_nodes()
             .join(rollout_nodes, here)
             .where(
                 rollout_nodes.c.state == RolloutNodeState.WAITING.value,
@@ -103,27 +100,10 @@ class Reader:
             )
             .order_by(nodes.c.id)
         )
-        return [self._facts(row) for row in self._conn.execute(query.limit(limit))]
+        return [self.facts(row) for row in self.conn.execute(query.limit(limit))]
 
-    def waiting(self, rollout_id: str) -> list[Facts]:
-        """Nodes to be ordered: canaries first, then by wave and when they may stage."""
-        here = and_(rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.node_id == nodes.c.id)
-        query = (
-            _nodes(rollout_nodes.c.canary, rollout_nodes.c.stage_at, rollout_nodes.c.hold)
-            .join(rollout_nodes, here)
-            .where(
-                rollout_nodes.c.state == RolloutNodeState.WAITING.value,
-                rollout_nodes.c.operation_id.is_(None),
-                nodes.c.admission == "admitted",
-            )
-            .order_by(rollout_nodes.c.canary.desc(), rollout_nodes.c.wave, rollout_nodes.c.stage_at, nodes.c.id)
-        )
-        return [
-            self._facts(row, canary=row.canary, stage_at=row.stage_at, hold=row.hold)
-            for row in self._conn.execute(query)
-        ]
-
-    def _facts(self, row: Row[Any], **given: Any) -> Facts:
+    def facts(self, row: Row[Any], **given: Any) -> Facts:
+        """Of a row of `rows_of_nodes`."""
         online = row.connection == "online"
         seen_at = row.last_seen_at
         pinned = row.pin_version is not None or row.pin_channel is not None
@@ -148,18 +128,19 @@ class Reader:
 
     def _long_ago(self, seen_at: float) -> bool:
         """Silence counts only while somebody could have heard it (rule 4)."""
-        if self._now - seen_at <= self._absent_after_s:
+        if self.now - seen_at <= self._absent_after_s:
             return False
         if self._gateways is None:
-            self._gateways = list(gateways.all_seen(self._conn).values())
-        return listened_s(self._gateways, seen_at, self._now) > self._absent_after_s
+            self._gateways = list(gateways.all_seen(self.conn).values())
+        return listened_s(self._gateways, seen_at, self.now) > self._absent_after_s
 
 
 def _pin_words(row: Row[Any]) -> str:
     return f"version {row.pin_version}" if row.pin_version is not None else f"channel {row.pin_channel}"
 
 
-def _nodes(*more: Any) -> Select[Any]:
+def rows_of_nodes(*more: Any, busy: ColumnElement[bool] = _BUSY) -> Select[Any]:
+    """A query that can be narrowed; `more`: further columns."""
     return (
         select(
             nodes.c.id,
@@ -178,7 +159,7 @@ def _nodes(*more: Any) -> Select[Any]:
             channels.c.name.label("pin_channel"),
             images.c.version.label("pin_version"),
             images.c.digest.label("pin_digest"),
-            _BUSY.label("busy"),
+            busy.label("busy"),
             *more,
         )
         .select_from(nodes)

@@ -1,0 +1,80 @@
+"""Nodes of a rollout that wait for their orders: all of them, and those whose turn it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, exists, or_
+
+from app.core.holds import HoldCode
+from app.core.rollouts import RolloutNodeState
+from app.core.slots import ARMED
+from app.store.rollout_facts import Facts, Reader, rows_of_nodes
+from app.store.schema import leases, nodes, operations, rollout_nodes
+from wire.messages import EvidenceClass, OperationKind
+
+_c = rollout_nodes.c
+_OPEN = and_(operations.c.node_id == nodes.c.id, operations.c.state == "open")
+_HOLDS_LEASE = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
+_ANY_OPEN = exists().where(_OPEN)
+_PAST_RECALL = exists().where(
+    _OPEN,
+    or_(
+        operations.c.kind == OperationKind.ROLLBACK.value,
+        operations.c.phase.in_([phase.value for phase in ARMED]),
+        _HOLDS_LEASE,
+    ),
+)
+"""A way back does not wait for what has armed nothing, nor for a soak (rule 7)."""
+
+
+def waiting(reader: Reader, rollout_id: str, *, leads_back: bool) -> list[Facts]:
+    """All nodes without an order."""
+    rows = reader.conn.execute(_waiting(leads_back).order_by(nodes.c.id), {"rollout_id": rollout_id})
+    return [_facts(reader, row) for row in rows]
+
+
+def next_ones(
+    reader: Reader, rollout_id: str, *, leads_back: bool, but: Collection[HoldCode], jitter_s: float, limit: int
+) -> list[Facts]:
+    """Those that can be ordered now and have none of the holds `but`: canaries first, then by wave and when they may
+    stage. A time that is further away than `jitter_s` is none: then the clock was set back."""
+    given = {"rollout_id": rollout_id, "now": reader.now, "latest": reader.now + jitter_s, "most": limit}
+    codes = tuple(sorted(code.value for code in but))
+    return [_facts(reader, row) for row in reader.conn.execute(_next_ones(leads_back, codes), given)]
+
+
+@cache
+def _waiting(leads_back: bool) -> Select[Any]:
+    return (
+        rows_of_nodes(_c.hold, busy=_busy(leads_back))
+        .join(rollout_nodes, and_(_c.rollout_id == bindparam("rollout_id"), _c.node_id == nodes.c.id))
+        .where(_c.state == RolloutNodeState.WAITING.value, _c.operation_id.is_(None), nodes.c.admission == "admitted")
+    )
+
+
+@cache
+def _next_ones(leads_back: bool, codes: tuple[str, ...]) -> Select[Any]:
+    return (
+        _waiting(leads_back)
+        .where(
+            nodes.c.connection == "online",
+            nodes.c.conflict.is_(None),
+            nodes.c.evidence != EvidenceClass.PROTOCOL_ONLY.value,
+            or_(_c.stage_at.is_(None), _c.stage_at <= bindparam("now"), _c.stage_at > bindparam("latest")),
+            or_(_c.hold.is_(None), _c.hold["code"].as_string().not_in(codes)),
+            ~_busy(leads_back),
+        )
+        .order_by(_c.canary.desc(), _c.wave, _c.stage_at, nodes.c.id)
+        .limit(bindparam("most"))
+    )
+
+
+def _busy(leads_back: bool) -> ColumnElement[bool]:
+    return _PAST_RECALL if leads_back else _ANY_OPEN
+
+
+def _facts(reader: Reader, row: Row[Any]) -> Facts:
+    return reader.facts(row, hold=row.hold)
