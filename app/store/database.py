@@ -48,15 +48,18 @@ class Database:
         self.engine = engine
         self.nudges = nudges
         self._turn = _Turnstile()
+        self._is_sqlite = engine.dialect.name == "sqlite"
 
     @property
     def is_sqlite(self) -> bool:
-        return self.engine.dialect.name == "sqlite"
+        return self._is_sqlite
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection with one consistent view; nothing written through it is kept."""
         with self.engine.connect() as conn:
+            if self.is_sqlite:
+                conn.exec_driver_sql("BEGIN")
             yield conn
             conn.rollback()
 
@@ -65,13 +68,15 @@ class Database:
         """One transaction; commits at the end, bumps the touched revisions in it, and nudges after it."""
         if self.is_sqlite:
             with self._turn.hold(priority), self.engine.connect() as conn:
-                yield from self._run(conn.execution_options(twinroot_write=True))
+                yield from self._run(conn)
         else:
             with self.engine.connect() as conn:
                 yield from self._run(conn)
 
     def _run(self, conn: Connection) -> Iterator[Change]:
         with conn.begin():
+            if self.is_sqlite:
+                conn.exec_driver_sql("BEGIN IMMEDIATE")
             change = Change(conn)
             yield change
             _bump(conn, change.topics)
@@ -91,7 +96,6 @@ def open_database(url: str) -> Database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, connect_args={"check_same_thread": False, "timeout": _SQLITE_BUSY_MS / 1000})
         event.listen(engine, "connect", _sqlite_connected)
-        event.listen(engine, "begin", _sqlite_begin)
     else:
         patience = {name: value for name, value in PATIENCE.items() if name not in parsed.query}
         parsed = parsed.set(drivername="postgresql+psycopg").update_query_dict(patience)
@@ -100,7 +104,9 @@ def open_database(url: str) -> Database:
 
 
 def _sqlite_connected(dbapi: Any, _record: Any) -> None:
-    dbapi.isolation_level = None  # we say BEGIN ourselves; the driver's own begins too late for IMMEDIATE
+    # We say BEGIN ourselves, in `read` and `write`: the driver's own begins too late for IMMEDIATE, and a listener of
+    # the engine would be looked for at each statement.
+    dbapi.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
         "synchronous=NORMAL",
@@ -108,11 +114,6 @@ def _sqlite_connected(dbapi: Any, _record: Any) -> None:
         f"busy_timeout={_SQLITE_BUSY_MS}",
     ):
         dbapi.execute(f"PRAGMA {pragma}")
-
-
-def _sqlite_begin(conn: Connection) -> None:
-    write = conn.get_execution_options().get("twinroot_write", False)
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def _bump(conn: Connection, topics: set[str]) -> None:

@@ -36,8 +36,11 @@ def lock(conn: Connection) -> None:
 
 
 def epoch(conn: Connection) -> int:
-    found: int = conn.execute(select(fleet.c.epoch)).scalar_one()
+    found: int = conn.execute(_EPOCH).scalar_one()
     return found
+
+
+_EPOCH = select(fleet.c.epoch)
 
 
 def policy(conn: Connection) -> Policy:

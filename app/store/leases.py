@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.core.leases import Held
@@ -90,13 +91,23 @@ def requests(conn: Connection, operation_ids: Sequence[str]) -> dict[str, Reques
 
 def all_held(conn: Connection) -> list[Held]:
     """Leases that cost budget now, each with its node as last seen; by node."""
-    return [_held(row) for row in conn.execute(_HELD.order_by(leases.c.node_id))]
+    return [_held(row) for row in conn.execute(_all_held())]
+
+
+@cache
+def _all_held() -> Select[Any]:
+    return _HELD.order_by(leases.c.node_id)
 
 
 def held(conn: Connection, node_id: str) -> Held | None:
     """The lease of this node that costs budget now."""
-    row = conn.execute(_HELD.where(leases.c.node_id == node_id)).one_or_none()
+    row = conn.execute(_held_of(), {"of_node": node_id}).one_or_none()
     return None if row is None else _held(row)
+
+
+@cache
+def _held_of() -> Select[Any]:
+    return _HELD.where(leases.c.node_id == bindparam("of_node"))
 
 
 def holder_names(conn: Connection, limit: int = 20) -> tuple[str, ...]:
@@ -223,10 +234,12 @@ class Renewal:
     labels: Mapping[str, str]
 
 
+_ANY = select(leases.c.operation_id).where(leases.c.ended_at.is_(None)).limit(1)
+
+
 def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | None = None) -> list[Renewal]:
     """Newest requests (not older than `since`) of nodes that hold a lease on the boot that they got it in; by node."""
-    out = conn.execute(select(leases.c.operation_id).where(leases.c.ended_at.is_(None)).limit(1)).first()
-    if out is None:
+    if conn.execute(_ANY).first() is None:
         return []
     query = (
         select(

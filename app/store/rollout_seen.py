@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select
@@ -70,6 +71,11 @@ def _seen_query(link: ColumnElement[str | None]) -> Select[Any]:
 
 def behind(conn: Connection, limit: int) -> list[Seen]:
     """Nodes whose rows do not say yet what their operations show, of all rollouts: what `observe` writes down."""
+    return [_seen(row) for row in conn.execute(_behind(limit))]
+
+
+@cache
+def _behind(limit: int) -> Select[Any]:
     moved = and_(_OPEN, or_(_HOLDS_LEASE, operations.c.phase.in_(_BEYOND)))
     differs = or_(
         ~_OPEN,
@@ -81,18 +87,28 @@ def behind(conn: Connection, limit: int) -> list[Seen]:
         and_(_c.state == _M, _c.confirmed_at.is_not(None), operations.c.phase == Phase.CONFIRMING.value),
     )
     query = _seen_query(_c.operation_id).where(_c.state.in_(UNDER_WAY), differs)
-    return [_seen(row) for row in conn.execute(query.order_by(operations.c.id).limit(limit))]
+    return query.order_by(operations.c.id).limit(limit)
 
 
 def back_ended(conn: Connection, limit: int) -> list[Seen]:
     """Nodes whose way back has ended and whose rows do not say so yet."""
+    return [_seen(row) for row in conn.execute(_back_ended(limit))]
+
+
+@cache
+def _back_ended(limit: int) -> Select[Any]:
     query = _seen_query(_c.back_operation_id).where(_c.back_ended_at.is_(None), ~_OPEN)
-    return [_seen(row) for row in conn.execute(query.order_by(operations.c.id).limit(limit))]
+    return query.order_by(operations.c.id).limit(limit)
 
 
 def back_to_take_back(conn: Connection, limit: int) -> list[Seen]:
     """Nodes whose rollout was aborted while it sent them back, and whose orders to go back have armed nothing and have
     not been called back."""
+    return [_seen(row) for row in conn.execute(_back_to_take_back(limit))]
+
+
+@cache
+def _back_to_take_back(limit: int) -> Select[Any]:
     aborted = exists().where(rollouts.c.id == _c.rollout_id, rollouts.c.state == RolloutState.ABORTED.value)
     query = _seen_query(_c.back_operation_id).where(
         _c.back_ended_at.is_(None),
@@ -101,7 +117,7 @@ def back_to_take_back(conn: Connection, limit: int) -> list[Seen]:
         operations.c.phase.in_(UNARMED),
         operations.c.cancel_asked_at.is_(None),
     )
-    return [_seen(row) for row in conn.execute(query.order_by(operations.c.id).limit(limit))]
+    return query.order_by(operations.c.id).limit(limit)
 
 
 def to_take_back(conn: Connection, rollout_id: str, *, unused_leases_only: bool, limit: int) -> list[Seen]:
