@@ -9,11 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, or_, select
 
 from app.core.fleet import NodeState, SlotDrawing, draw_slots, state_of
+from app.core.groups import Group
 from app.core.versions import in_order
-from app.store.node_query import PINNED, SEEN_AT, STATE, Condition, label
+from app.store.node_query import PINNED, SEEN_AT, STATE, Condition, in_group, label
 from app.store.schema import channels, images, nodes, operations
 from wire.messages import Activity, Slot
 
@@ -177,9 +178,10 @@ class Cell:
     phase: str
 
 
-def cells(conn: Connection, group_by: str) -> list[Cell]:
-    """All nodes that are not retired, by the value of a label and then by name."""
-    group = func.coalesce(label(group_by), "")
+def cells(conn: Connection, group_by: str | Sequence[Group]) -> list[Cell]:
+    """All nodes that are not retired, by the value of a label and then by name; or by their policy groups, out of all
+    groups in the order in which they decide."""
+    group = func.coalesce(label(group_by), "") if isinstance(group_by, str) else _policy_group(group_by)
     columns = (nodes.c.id, nodes.c.name, group, nodes.c.admission, nodes.c.connection, nodes.c.on_trial)
     rows = conn.execute(
         select(*columns, nodes.c.health_state, nodes.c.version, nodes.c.phase)
@@ -190,6 +192,13 @@ def cells(conn: Connection, group_by: str) -> list[Cell]:
         Cell(id, name, value, state_of(admission, connection, trial, health), version, phase)
         for id, name, value, admission, connection, trial, health, version, phase in rows
     ]
+
+
+def _policy_group(groups: Sequence[Group]) -> ColumnElement[str]:
+    """The name of the first that takes the node; empty for none."""
+    if not groups:
+        return literal("")
+    return case(*((in_group(group.selector), group.name) for group in groups), else_="")
 
 
 def label_keys(conn: Connection, most: int = 1_000) -> list[str]:

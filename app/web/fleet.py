@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -14,11 +14,13 @@ from markupsafe import Markup, escape
 from sqlalchemy import Connection
 
 from app.core.fleet import NodeState
+from app.core.groups import Group
 from app.core.labels import is_label_key
 from app.core.query import quoted
 from app.core.share_chart import shades, share_chart
 from app.services import attention
 from app.store import events, fleet, leases, node_list, operations
+from app.store import groups as group_store
 from app.store.node_list import Cell
 from app.store.node_query import ZONE
 from app.web.attention import kinds
@@ -29,6 +31,8 @@ from app.web.rollouts import under_way
 blueprint = Blueprint("fleet", __name__)
 
 DEFAULT_GROUP = ZONE
+POLICY_GROUP = "@group"
+"""In the place of a label, for the groups that decide about nodes; no label is called so."""
 _CHART_S = 30 * 24 * 3600.0
 _EVENTS = 8
 _ROLLOUTS = 6
@@ -47,14 +51,14 @@ class HeatColor(StrEnum):
 
 @blueprint.get("/")
 def show() -> Response:
-    topics = {"fleet": ("fleet", "events", "operations")}
+    topics = {"fleet": ("fleet", "events", "operations", "groups")}
     return live_page("fleet/show.html", topics, _gather, moment_s=_MOMENT_S, pace_s=_PACE_S)
 
 
 def _gather() -> Mapping[str, Any]:
     group = request.args.get("group", DEFAULT_GROUP)
     color = request.args.get("color", HeatColor.HEALTH)
-    group = group if is_label_key(group) else DEFAULT_GROUP
+    group = group if is_label_key(group) or group == POLICY_GROUP else DEFAULT_GROUP
     return read(
         partial(_everything, group=group, color=HeatColor(color) if color in tuple(HeatColor) else HeatColor.HEALTH)
     )
@@ -62,7 +66,8 @@ def _gather() -> Mapping[str, Any]:
 
 def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, Any]:
     console().outage.leases(leases.holder_names(conn))
-    cells = node_list.cells(conn, group)
+    groups = group_store.all_groups(conn)
+    cells = node_list.cells(conn, groups if group == POLICY_GROUP else group)
     counts = node_list.state_counts(conn)
     running = operations.all_open(conn)
     samples = [(each.at, each.version, each.nodes) for each in fleet.samples(conn, now() - _CHART_S)]
@@ -70,10 +75,10 @@ def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, 
         "counts": {state: number for state, number in counts.items() if state is not NodeState.RETIRED},
         "retired": counts[NodeState.RETIRED],
         "total": len(cells),
-        "zones": heat_map(cells, color),
+        "zones": heat_map(cells, color, _queries(groups) if group == POLICY_GROUP else partial(_of_label, group)),
         "legend": legend(cells, color),
         "group": group,
-        "groups": list(dict.fromkeys([group, *node_list.label_keys(conn)]))[:8],
+        "groups": _groupings(group, bool(groups), node_list.label_keys(conn)),
         "color": color,
         "colors": list(HeatColor),
         "chart": share_chart(samples, fleet.versions(conn), now()),
@@ -97,15 +102,39 @@ def _needs(conn: Connection) -> Mapping[str, Any]:
 @dataclass(frozen=True, slots=True)
 class Zone:
     name: str
+    query: str
+    """Of the list that has exactly these nodes."""
     count: int
     cells: Markup
 
 
-def heat_map(cells: list[Cell], color: HeatColor) -> list[Zone]:
-    """Cells by group; the markup is put together here because a template loop costs ten times as much."""
+def _groupings(chosen: str, grouped: bool, keys: list[str]) -> dict[str, str]:
+    """What the map can be grouped by → what that is called."""
+    offered = [*([POLICY_GROUP] if grouped or chosen == POLICY_GROUP else []), chosen, *keys]
+    return {key: "group" if key == POLICY_GROUP else key for key in list(dict.fromkeys(offered))[:8]}
+
+
+def _of_label(key: str, value: str) -> str:
+    return f"label:{key}={quoted(value)}" if value else f"not label:{key}"
+
+
+def _queries(groups: Sequence[Group]) -> Callable[[str], str]:
+    """Of the nodes that one of these groups decides about: it takes them, and none before it does."""
+    names = [group.name for group in groups]
+
+    def query(name: str) -> str:
+        before = names[: names.index(name)] if name else names
+        return " ".join([*([f"group:{quoted(name)}"] if name else []), *(f"not group:{quoted(one)}" for one in before)])
+
+    return query
+
+
+def heat_map(cells: list[Cell], color: HeatColor, query: Callable[[str], str]) -> list[Zone]:
+    """Cells by group, with the filter of each. Their markup is put together here because a template loop costs ten
+    times as much."""
     paint = _Paint(cells, color)
     return [
-        Zone(name, len(members), paint.cells(members))
+        Zone(name, query(name), len(members), paint.cells(members))
         for name, members in ((name, list(each)) for name, each in groupby(cells, lambda cell: cell.group))
     ]
 

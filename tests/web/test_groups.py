@@ -108,6 +108,22 @@ def test_a_change_touches_only_what_was_typed_and_says_who(browser: Browser) -> 
     assert count_rows(browser.db, schema.audit) >= 3
 
 
+def test_the_map_of_the_fleet_by_the_groups_that_decide(browser: Browser) -> None:
+    """Each count equals the list that it links to, also where a node is in several groups."""
+    assert ">group</a>" not in browser.get("/").text, "there is none"
+    make(browser, name="all", selector="*")
+    make(browser, name="edge-a", selector="role=edge", precedence="5")
+    with browser.db.write() as change:
+        add_node(change.conn, name="new-1", admission="pending", admitted_at=None)
+    page = browser.get("/?group=@group").text
+    assert ">group</a>" in page
+    zones = re.findall(r'<h3><a[^>]* href="(/nodes[^"]*)">([^<]+)</a></h3><span[^>]*>(\d+) node', page)
+    assert {(name, number) for _, name, number in zones} == {("all", "1"), ("edge-a", "1"), ("no group", "1")}
+    for href, name, number in zones:
+        listed = re.findall(r'class="name"><a href="/nodes/[^"]+">([^<]+)<', browser.get(href).text)
+        assert (len(listed), listed) == (int(number), [{"all": "db-1", "edge-a": "edge-1"}.get(name, "new-1")])
+
+
 def test_removing_a_group_wants_its_name(browser: Browser) -> None:
     page = make(browser)
     assert browser.fill(f"{page}/remove", "/remove", typed_name="egde", reason="gone").status_code == 422
