@@ -15,7 +15,7 @@ from app.config import Settings
 from app.core.events import EventKind
 from app.services import desired
 from app.store import connections as store
-from app.store import events, fleet, nodes
+from app.store import events, fleet
 from app.store.connections import Identity
 from app.store.database import Change, Database, Priority
 from wire.messages import Desired, LeaseGrant, LeaseWait, Order
@@ -214,16 +214,16 @@ def outlooks(db: Database, node_ids: Sequence[str], settings: Settings, now: flo
     """
     with db.read() as conn:
         epoch = fleet.epoch(conn)
-        busy = store.with_something_to_do(conn, node_ids)
-        found = {}
-        for node_id, identity in store.identities(conn, node_ids).items():
-            wish, lease = None, None
-            if identity.admission == "admitted" and identity.conflict is None:
-                if node_id in busy and (node := nodes.get(conn, node_id)) is not None:
-                    wish, lease = desired.wish_of(conn, node, settings, now), desired.answer_of(conn, node)
-                else:  # most nodes, most of the time: a returning fleet must not cost several queries a node
-                    wish = Desired(order=Order(identity.order_epoch, identity.order_generation))
-            found[node_id] = Outlook(identity, epoch, wish, lease)
+        known = store.identities(conn, node_ids)
+        able = [id for id, one in known.items() if one.admission == "admitted" and one.conflict is None]
+        # Most nodes have nothing to do, most of the time: for them the order says it all.
+        busy = desired.told(conn, sorted(store.with_something_to_do(conn, able)), settings, now)
+    found = {}
+    for node_id, identity in known.items():
+        wish, lease = busy.get(node_id, (None, None))
+        if wish is None and identity.admission == "admitted" and identity.conflict is None:
+            wish = Desired(order=Order(identity.order_epoch, identity.order_generation))
+        found[node_id] = Outlook(identity, epoch, wish, lease)
     return found
 
 

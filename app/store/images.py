@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -80,6 +80,12 @@ def get(conn: Connection, image_id: str, *, lock: bool = False) -> Image | None:
     query = select(images).where(images.c.id == image_id)
     row = conn.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
     return None if row is None else _image(row)
+
+
+def of_ids(conn: Connection, image_ids: Collection[str]) -> dict[str, Image]:
+    """Those of a few images that exist, by id."""
+    rows = conn.execute(select(images).where(images.c.id.in_(sorted(image_ids)))) if image_ids else ()
+    return {row.id: _image(row) for row in rows}
 
 
 def find(conn: Connection, name: ImageName) -> Image | None:

@@ -275,7 +275,13 @@ def _delivery_json(delivery: Delivery) -> dict[str, Any]:
     return {} if delivery == Delivery() else {_DELIVERY: {**asdict(delivery), "mirrors": list(delivery.mirrors)}}
 
 
-def _delivery(stored: dict[str, Any] | None) -> Delivery:
+def durations_of(policy: dict[str, Any]) -> dict[str, float]:
+    """The part of an operation's frozen policy that core.policy.Policy is made of."""
+    return {name: value for name, value in policy.items() if name != _DELIVERY}
+
+
+def delivery_of(policy: dict[str, Any]) -> Delivery:
+    stored = policy.get(_DELIVERY)
     return Delivery() if stored is None else Delivery(**{**stored, "mirrors": tuple(stored["mirrors"])})
 
 
@@ -296,7 +302,7 @@ def _operation(row: Row[Any]) -> Operation:
         actor=row.actor,
         reason=row.reason,
         override_failed=row.override_failed,
-        policy={name: value for name, value in row.policy.items() if name != _DELIVERY},
+        policy=durations_of(row.policy),
         old_boot_id=row.old_boot_id,
         old_slot=row.old_slot,
         old_version=row.old_version,
@@ -314,5 +320,5 @@ def _operation(row: Row[Any]) -> Operation:
         holds_lease=bool(row.holds_lease),
         rollout_id=row.rollout_id,
         override_floor=row.override_floor,
-        delivery=_delivery(row.policy.get(_DELIVERY)),
+        delivery=delivery_of(row.policy),
     )

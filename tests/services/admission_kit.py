@@ -88,7 +88,7 @@ def holders(db: Database) -> set[str]:
 
 def answer(db: Database, node_id: str) -> LeaseGrant | LeaseWait | None:
     with db.read() as conn:
-        return lease_answer(conn, node_id, NOW)
+        return lease_answer(conn, node_id)
 
 
 def told(db: Database, node_id: str) -> str:

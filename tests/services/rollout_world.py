@@ -201,7 +201,7 @@ class World:
     def _act(self, node: FakeNode) -> None:
         with self.db.read() as conn:
             desired = desired_for(conn, node.id, self.settings, self.now)
-            answer = lease_answer(conn, node.id, self.now)
+            answer = lease_answer(conn, node.id)
         node.act(desired, answer, self.now)
         self._say(node)
 

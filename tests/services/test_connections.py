@@ -104,7 +104,7 @@ def test_outlooks_say_what_desired_for_says(database: Database, settings: Settin
     with database.read() as conn:
         for node_id in (idle, busy, cleared):
             assert found[node_id].desired == desired.desired_for(conn, node_id, settings, NOW)
-            assert found[node_id].lease == desired.lease_answer(conn, node_id, NOW)
+            assert found[node_id].lease == desired.lease_answer(conn, node_id)
     assert found[pending].desired is None
 
 

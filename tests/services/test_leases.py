@@ -45,7 +45,7 @@ def held(db: Database) -> Held | None:
 
 def answer(db: Database, node_id: str) -> LeaseGrant | LeaseWait | None:
     with db.read() as conn:
-        return lease_answer(conn, node_id, NOW)
+        return lease_answer(conn, node_id)
 
 
 def test_the_first_to_ask_gets_it_and_the_next_hears_whom_it_waits_for(database: Database) -> None:
