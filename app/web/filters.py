@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from flask import Flask
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from app.core.query import quoted
 from app.web.context import now
@@ -28,6 +29,7 @@ def install(app: Flask) -> None:
         sentence=sentence,
         short_digest=short_digest,
         size=size,
+        with_links=with_links,
     )
 
 
@@ -115,6 +117,15 @@ def event_kind(kind: str, result: str | None = None) -> str:
 
 def number(value: float) -> str:
     return f"{value:,.0f}"
+
+
+_ROLLOUT = re.compile(r"\brollout ([0-9]{1,9})\b")
+
+
+def with_links(text: str) -> Markup:
+    """A sentence of a history, in which each `rollout 12` leads to its page."""
+    linked = _ROLLOUT.sub(r'<a class="text" href="/rollouts/\1">rollout \1</a>', str(escape(text)))
+    return Markup(linked)  # noqa: S704 -- the text is escaped, and the link has digits only
 
 
 def sentence(text: str) -> str:

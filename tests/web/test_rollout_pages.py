@@ -213,3 +213,19 @@ def test_what_helps_is_one_click_away(console: Console) -> None:
     waiting = browser.get(f"{base}/nodes?state=staged").text
     assert waiting.count(f'href="{base}/leave-out?node=') == total(browser, f"{base}/nodes?state=staged")
     assert "leave-out" not in browser.get(f"/rollouts/{numbers['succeeded']}/nodes").text
+
+
+def test_watching_shows_the_rate_the_last_movement_the_range_the_limit_left_and_slots(console: Console) -> None:
+    browser, numbers = console
+    page = re.sub(r"\s+", " ", browser.get(f"/rollouts/{numbers['running']}").text)
+    done = len(re.findall(r'class="p-done" title', page))
+    assert done > 10, "waves fill"
+    assert re.search(r">(\d+) an hour</b><span>rate of the last hour<", page)
+    assert re.search(r"last movement <time[^>]*>40 s ago</time>", page)
+    assert re.search(r"(to the end|no end in sight)</span>", page)
+    assert "It never ends unless" in page, "nodes of the seed are offline"
+    assert '<p class="across small">' in page, "phones do not hide it"
+    assert re.search(r"<h2>Failure limit</h2><span[^>]*>\d failed, \d more may<", page)
+    flips = page.partition("<h2>Slots flipping</h2>")[2].partition("</ul>")[0]
+    assert flips.count('class="twin"') == flips.count("<li ") > 0
+    assert "Most would be freed by" in page or "Helps:" in page

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from app.config import Settings
 from app.services.service_watch import ServiceWatch
 from app.store import schema
 from app.store.database import Database
-from tests.server_kit import add_container, add_node, count_rows
+from tests.server_kit import NOW, add_container, add_node, count_rows
 from tests.web.console_kit import Browser
 
 DB = "/service?scope=shop&name=db"
@@ -112,6 +112,20 @@ def test_the_time_line_says_why_a_replica_went_and_came_back(fleet: Fleet) -> No
         assert f"node-2 {wanted}" in text
     assert "−1" in text
     assert "+1" in text
+
+
+def test_the_time_line_leads_to_the_rollout_that_took_a_replica(fleet: Fleet) -> None:
+    text = "node-1: Update to 2.0 by mb (rollout 12) <b>"
+    with fleet.browser.db.write() as change:
+        change.conn.execute(
+            insert(schema.service_changes).values(
+                scope="shop", name="db", at=NOW, node_id=fleet.nodes[0], change=-1, healthy=1, cause="operation",
+                text=text,
+            )
+        )  # fmt: skip
+        change.touch("services")
+    page = fleet.browser.get(DB).text
+    assert 'by mb (<a class="text" href="/rollouts/12">rollout 12</a>) &lt;b&gt;' in page
 
 
 def test_an_unknown_service_is_not_found(fleet: Fleet) -> None:
