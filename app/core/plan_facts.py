@@ -70,6 +70,7 @@ class Facts:
             domains=[(id, node.labels.get(label, "")) for id, label in labels.items() if label],
             rollout="" if node.exposed_to == rollout else rollout,
             override_floor=candidate.override_floor,
+            allowed=frozenset(view.key for view in services if rollout in view.allowed_for),
         )
 
     def refusal(self, candidate: Candidate) -> str | None:

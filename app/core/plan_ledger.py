@@ -29,6 +29,8 @@ class Costs:
     """Empty: it is exposed to it already, which costs nothing more."""
     override_floor: bool = False
     """An operator lets this node go below floors; what it takes still counts for the others."""
+    allowed: frozenset[ServiceKey] = frozenset()
+    """Services whose single replica its rollout may move; what it takes of them counts as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Supply:
 
         More than the expected ones may end at any moment, as in the middle of a move: they save no floor.
         """
-        return min(self.healthy, self.expected - self.reserved)
+        return min(self.healthy, self.expected - self.reserved) if self.floor > 0 else self.healthy
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ def _refusal(
     for key, replicas in costs.services.items():
         if key in budgets.services and replicas and not costs.override_floor:
             left, floor = healthy[key] - replicas, budgets.services[key].floor
-            if left < floor:
+            freed = key in costs.allowed and budgets.services[key].expected <= 1
+            if left < floor and not freed:
                 return f"{'/'.join(key)} would have {left} healthy replicas, floor {floor}"
     if not costs.already_missing:
         for group in costs.groups:

@@ -111,12 +111,12 @@ def floor_of(said: Said, expected: int, allowed: bool) -> int:
     return 1 if expected == 1 else max(expected - 1, 0)
 
 
-def view(key: ServiceKey, said: Said, seen: Seen, *, frozen: int = 0, allowed: bool = False) -> ServiceView:
-    """The service as plans see it. `frozen`, `allowed`: what rollouts under way expect at most, and allow."""
+def view(key: ServiceKey, said: Said, seen: Seen, *, frozen: int = 0, allowed_for: tuple[str, ...] = ()) -> ServiceView:
+    """The service as plans see it. `frozen`: what rollouts that run expect at most; `allowed_for`: ids of rollouts that
+    may move its single replica."""
     expected = expected_replicas(said, seen, frozen)
-    allowed = allowed or said.single_allowed
-    floor = None if seen.per_node and said.floor is None else floor_of(said, expected, allowed)
-    return ServiceView(key=key, expected=expected, floor=floor, allowed=allowed)
+    floor = None if seen.per_node and said.floor is None else floor_of(said, expected, said.single_allowed)
+    return ServiceView(key, expected, floor, allowed=said.single_allowed, allowed_for=allowed_for)
 
 
 # --- why replicas come and go -------------------------------------------------------------------------------

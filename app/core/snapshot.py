@@ -83,6 +83,8 @@ class ServiceView:
     """Fewest healthy replicas that our own actions may leave; None: a per-node service, which has no floor."""
     allowed: bool = False
     """An operator allows its single replica to move; its floor is 0 then."""
+    allowed_for: tuple[str, ...] = ()
+    """Ids of rollouts of which a node may take its single replica, whatever the floor; others may not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,11 @@ def _fitting(
         if _may_move(views.get(one.node_id), request)
         and not _noted_since(views[one.node_id], one, request, back=_leads_back(one, by_id))
     ]
-    costs = [_costs(views[one.node_id], one, request, keys, setting) for one, request in able]
+    allowed = {rollout.id: rollout.allowances for rollout in setting.rollouts}
+    costs = [
+        _costs(views[one.node_id], one, request, keys, setting, allowed.get(one.rollout_id or "", frozenset()))
+        for one, request in able
+    ]
     away = Away(conn, setting)
     limits = Budgets(
         services=services_of(conn, away, costs, setting, now),
@@ -180,7 +184,14 @@ def _noted_since(view: NodeView, one: Chosen, request: Request, *, back: bool) -
     return pinned or (digest in view.failed and not request.override_failed)
 
 
-def _costs(view: NodeView, one: Chosen, request: Request, keys: Sequence[ServiceKey], setting: Setting) -> Costs:
+def _costs(
+    view: NodeView,
+    one: Chosen,
+    request: Request,
+    keys: Sequence[ServiceKey],
+    setting: Setting,
+    allowed: frozenset[ServiceKey],
+) -> Costs:
     return Costs(
         node=view.id,
         already_missing=view.missing,
@@ -189,6 +200,7 @@ def _costs(view: NodeView, one: Chosen, request: Request, keys: Sequence[Service
         domains=domains_of(view, setting),
         rollout=one.rollout_id or "",
         override_floor=request.override_floor,
+        allowed=allowed,
     )
 
 

@@ -36,7 +36,7 @@ def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
         setting = read_setting(change.conn, now)
         away, losses = Away(change.conn, setting), current(change.conn, now, setting.groups)
         for found in leases.asking_again(change.conn, now - ANSWER_WITHIN_S, operation_ids):
-            hold = _stopped(found, setting, losses) or _over_limits(change.conn, found.lease, away, setting, now)
+            hold = _stopped(found, setting, losses) or _over_limits(change.conn, found, away, setting, now)
             if hold is None:
                 leases.renew(change.conn, found.lease, found.nonce, now)
             else:
@@ -61,11 +61,13 @@ def _stopped(found: leases.Renewal, setting: Setting, losses: Sequence[Loss]) ->
     return next(iter(loss_holds(losses, setting.now)), None)
 
 
-def _over_limits(conn: Connection, held: leases.Lease, away: Away, setting: Setting, now: float) -> Hold | None:
+def _over_limits(conn: Connection, found: leases.Renewal, away: Away, setting: Setting, now: float) -> Hold | None:
+    held = found.lease
+    allowed = next((each.allowances for each in setting.rollouts if each.id == found.rollout_id), frozenset())
     taken = {(scope, name): replicas for scope, name, replicas in held.costs}
     costs = Costs(held.node_id, True, taken, (), (), "")
     for key, supply in services_of(conn, away, [costs], setting, now).items():
-        if supply.counted < supply.floor:
+        if supply.counted < supply.floor and not (supply.expected <= 1 and key in allowed):
             left = f"{supply.counted} of {supply.expected} expected replicas"
             text = f"asked again, and {label_of(key)} has {left} beside it now, floor {supply.floor}"
             return Hold(HoldCode.SERVICE_FLOOR, text, label_of(key))

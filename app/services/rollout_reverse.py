@@ -45,7 +45,7 @@ def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float
         if source.state is RolloutState.RUNNING:
             text = f"Paused by {actor.name}: {_part(wave)} is sent back{because(reason)}"
             enter(change, actor, source, Move.PAUSE, text, reason, now)
-        spec = _spec(source.policy, source.group_id, moved, reason)
+        spec = replace(_spec(source.policy, source.group_id, moved, reason), allowances=source.allowances)
         resolved = Resolved((), spec.policy or source.policy, source.group_name, "", moved)
         made = _begin(change, actor, spec, resolved, source.id, now)
         text = f"Rolled back by rollout {made.number} of {actor.name}, {_part(wave)}{because(reason)}"

@@ -14,6 +14,7 @@ from app.core.groups import EVERY, Selector, parse_selector
 from app.core.policy_json import policy_to_builtins, with_changes
 from app.core.rollouts import RolloutKind, RolloutState
 from app.core.snapshot import ServiceKey
+from app.services.service_views import check_known
 from app.store import channels, fleet, groups, images
 from app.store.images import Image
 from app.store.rollout_facts import Facts, Reader, targets
@@ -69,6 +70,7 @@ class Resolved:
 def resolve(conn: Connection, spec: RolloutSpec) -> Resolved:
     """NotFound, Invalid and NotPossible say what cannot be used."""
     policy, name, selector = _nodes_of(conn, spec)
+    check_known(conn, spec.allowances)
     return Resolved(
         targets=_targets(conn, spec),
         policy=spec.policy or with_changes(policy, spec.overrides),

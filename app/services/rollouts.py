@@ -21,6 +21,7 @@ from app.services.rollout_acting import RolloutEventKind, because, enter, locked
 from app.services.rollout_leaving import leave, replace_canaries
 from app.services.rollout_orders import take_back
 from app.services.rollout_spec import Resolved, RolloutSpec, members, resolve, rollout_of
+from app.services.service_views import check_known
 from app.store import bad_versions, fleet, nodes, rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database
 from app.store.rollout_seen import Seen
@@ -210,6 +211,7 @@ def allow_single(db: Database, actor: Actor, rollout_id: str, service: ServiceKe
     with db.write() as change:
         rollout = locked_rollout(change, rollout_id)
         not_ended(rollout)
+        check_known(change.conn, [service])
         allowances = rollout.allowances | {service}
         rollouts.change(change.conn, rollout.id, allowances=rollouts.keys_json(allowances))
         name = f"{service[0]}/{service[1]}" if service[0] else service[1]

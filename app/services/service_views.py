@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from app.core.errors import Invalid
 from app.core.rollouts import ACTIVE
-from app.core.services import NOTHING_SAID, PEAK_DAYS, view
+from app.core.services import NOTHING_SAID, PEAK_DAYS, label_of, view
 from app.core.snapshot import ServiceKey, ServiceView
+from app.store import groups
 from app.store import services as store
 from app.store.rollouts import Rollout
 
@@ -23,21 +25,29 @@ class Frozen:
 
     expected: Mapping[ServiceKey, int]
     """The most that any of them that runs froze at its start."""
-    allowed: Set[ServiceKey]
-    """Single replicas that one of them may move."""
+    allowed: Mapping[ServiceKey, tuple[str, ...]]
+    """Single replicas that some of them may move, and ids of those."""
 
     @staticmethod
     def of(rollouts: Iterable[Rollout]) -> Frozen:
         expected: dict[ServiceKey, int] = {}
-        allowed: set[ServiceKey] = set()
+        allowed: dict[ServiceKey, tuple[str, ...]] = {}
         for rollout in rollouts:
-            allowed |= rollout.allowances
+            allowed |= {key: (*allowed.get(key, ()), rollout.id) for key in rollout.allowances}
             for key, replicas in rollout.expected.items() if rollout.state in ACTIVE else ():
                 expected[key] = max(replicas, expected.get(key, 0))
         return Frozen(expected, allowed)
 
 
-NOTHING_FROZEN = Frozen({}, frozenset())
+NOTHING_FROZEN = Frozen({}, {})
+
+
+def check_known(conn: Connection, keys: Collection[ServiceKey]) -> None:
+    """Invalid names a service that nobody ever saw or said anything of: a slip of the pen would allow nothing."""
+    known = store.known(conn, sorted(keys), groups.names(conn)) if keys else set()
+    for key in sorted(keys):
+        if key not in known:
+            raise Invalid("allowances", f"There is no service “{label_of(key)}”, so nothing can be allowed to it.")
 
 
 def expected_now(
@@ -74,5 +84,6 @@ def service_views(
             own = [*own, *labels.get(("", key[1]), ())]
         said = words[key].said if key in words else NOTHING_SAID
         seen = store.seen(number, own, peaks.get(key, 0))
-        found[key] = view(key, said, seen, frozen=frozen.expected.get(key, 0), allowed=key in frozen.allowed)
+        allowed_for = frozen.allowed.get(key, ())
+        found[key] = view(key, said, seen, frozen=frozen.expected.get(key, 0), allowed_for=allowed_for)
     return found

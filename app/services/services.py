@@ -180,5 +180,6 @@ def _one(total: Total, words: Mapping[ServiceKey, Word], peaks: Mapping[ServiceK
     word, peak = words.get(key), peaks.get(key, 0)
     seen = Seen(total.healthy, total.labelled, peak, total.per_node)
     said = NOTHING_SAID if word is None else word.said
-    found = view(key, said, seen, frozen=frozen.expected.get(key, 0), allowed=key in frozen.allowed)
+    allowed_for = frozen.allowed.get(key, ())
+    found = view(key, said, seen, frozen=frozen.expected.get(key, 0), allowed_for=allowed_for)
     return Listed(found, total.healthy, total.nodes, word, total.per_node, total.labelled, peak)

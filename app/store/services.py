@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, delet
 
 from app.core.services import Said, Seen
 from app.core.snapshot import ServiceKey
-from app.store.schema import containers, nodes, service_peaks, services
+from app.store.schema import containers, nodes, replicas, service_peaks, services
 from app.store.snapshot import SERVES
 
 _KEYS_AT_ONCE = 200
@@ -110,6 +110,21 @@ _PEAKS = (
     .where(service_peaks.c.day >= bindparam("since"))
     .group_by(service_peaks.c.scope, service_peaks.c.name)
 )
+
+
+def known(conn: Connection, keys: Sequence[ServiceKey], group_names: Sequence[str]) -> set[ServiceKey]:
+    """Those that run or ran somewhere, or of which somebody said something."""
+    found: set[ServiceKey] = set()
+    for table in (services, replicas, service_peaks):
+        query = select(table.c.scope, table.c.name).distinct()
+        found |= {(row[0], row[1]) for row in by_key(conn, query, table.c.scope, table.c.name, keys)}
+    raw = sorted({*keys, *(("", name) for scope, name in keys if scope in group_names)})
+    here = select(containers.c.scope, containers.c.service).distinct()
+    own = {(row[0], row[1]) for row in by_key(conn, here, containers.c.scope, containers.c.service, raw)}
+    found |= own | {key for key in keys if key[0] in group_names and ("", key[1]) in own}
+    for runs in conn.execute(select(nodes.c.declared).where(nodes.c.declared.is_not(None))).scalars():
+        found |= {(scope, name) for scope, name, _ in runs}
+    return found
 
 
 def raise_peaks(conn: Connection, day: int, healthy: Mapping[ServiceKey, int]) -> None:

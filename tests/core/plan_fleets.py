@@ -150,7 +150,8 @@ def _nodes(draw: st.DrawFn, number: int, services: int, groups: int, odd: st.Sea
 def _services(draw: st.DrawFn, number: int, odd: st.SearchStrategy[bool]) -> ServiceView:
     expected = draw(st.integers(1, 5))
     floor = draw(st.one_of(st.none(), st.just(expected - 1), st.integers(0, expected)))
-    return ServiceView(("shop", f"s{number}"), expected, floor, draw(odd))
+    allowed_for = draw(st.sampled_from([(), (), ("r0",), ("r1",), ("r0", "r1")]))
+    return ServiceView(("shop", f"s{number}"), expected, floor, draw(odd), allowed_for)
 
 
 @st.composite

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.core.holds import HoldCode
 from app.core.plan_check import Budgets, Costs, Supply, check, check_admitted
 from app.core.planner import plan
 from app.core.snapshot import Candidate, NodeView, Snapshot
-from tests.core.plan_fleets import node, service, snapshot, snapshots, wants
+from tests.core.plan_fleets import node, rollout, service, snapshot, snapshots, wants
 
 
 def names(view: Snapshot) -> list[str]:
@@ -75,18 +76,20 @@ def _left_at_worst(view: Snapshot, service: int, down: set[int], *, ours_back: b
 
 
 def _bound(view: Snapshot, movers: list[Candidate], *, ours_back: bool) -> None:
-    down = {one.node for one in movers}
-    over = {service for one in movers if one.override_floor for service, _ in view.nodes[one.node].placements}
+    """Of each service of which somebody took something without leave, what is left at worst keeps its floor. Who has
+    leave goes first: that what it took counts for the others is then as strict as it can be."""
     for place, service_view in enumerate(view.services):
-        took = [
-            view.nodes[one]
-            for one in down
-            for service, replicas in view.nodes[one].placements
-            if service == place and replicas and (view.nodes[one].up or ours_back)
-        ]
-        floor = service_view.floor
-        freed = service_view.allowed and service_view.expected <= 1
-        if floor is not None and took and place not in over and not freed:
+        floor, single = service_view.floor, service_view.expected <= 1
+        if not floor or (service_view.allowed and single):
+            continue
+        strict = False
+        for one in movers:
+            node, rollout = view.nodes[one.node], view.rollouts[one.rollout]
+            takes = any(replicas for service, replicas in node.placements if service == place)
+            leave = one.override_floor or (single and rollout.id in service_view.allowed_for)
+            strict |= takes and (node.up or ours_back) and not leave
+        if strict and not any(one.override_floor for one in movers):
+            down = {one.node for one in movers}
             assert _left_at_worst(view, place, down, ours_back=ours_back) >= floor, (service_view, down)
 
 
@@ -181,6 +184,35 @@ def test_moves_and_reschedules_beside_a_rollout_never_end_below_the_floor(
     for _ in range(40):
         town.step()
         assert town.serving >= town.floor, (town.here, town.leased, town.down)
+
+
+def test_an_allowance_of_one_rollout_frees_no_other() -> None:
+    ours, theirs = rollout("ours"), rollout("theirs")
+    nodes = [node("a", (0, 1)), node("b", (1, 1))]
+    single = tuple(replace(service(name, 1, 1), allowed_for=("ours",)) for name in ("db", "cache"))
+    wanted = (wants(0), wants(1, 1))
+    view = snapshot(nodes, services=single, rollouts=(ours, theirs), candidates=wanted)
+    made = plan(view)
+    assert made.admitted == (0,) and made.holds[1].code is HoldCode.SINGLE_REPLICA
+    assert check(made, view) == []
+    assert [(one.service, one.left, one.floor) for one in made.worst] == [(0, 0, 0)]
+    both = replace(made, admitted=(0, 1), holds={})
+    assert [one.node for one in check(both, view)] == ["b"], "the checker knows it by itself"
+
+
+def test_nothing_falls_below_a_floor_of_none() -> None:
+    """Two of a service of which one is expected, for a moment or by a wrong label."""
+    view = snapshot([node("a", (0, 2)), node("b", (1, 1))], services=(service("db", 1, 1, True), service("web", 0, 0)))
+    assert plan(view).admitted == (0, 1) and check(plan(view), view) == []
+
+
+def test_who_may_go_below_a_floor_waits_for_canaries_all_the_same() -> None:
+    nodes = [node("a", (0, 1)), node("b", (0, 1)), node("c")]
+    gated = rollout(canaries_left=1)
+    wanted = (wants(0, override_floor=True), wants(1, override_floor=True), wants(2, canary=True))
+    view = snapshot(nodes, services=(service("db", 2, 2),), rollouts=(gated,), candidates=wanted)
+    made = plan(view)
+    assert [wave.nodes for wave in made.waves] == [(2,), (0, 1)] and check(made, view) == []
 
 
 def test_a_reserved_node_costs_its_group_and_its_service_once() -> None:

@@ -43,22 +43,22 @@ def test_expected_replicas(said: Said, seen: Seen, frozen: int, expected: int) -
 
 
 @pytest.mark.parametrize(
-    ("said", "seen", "allowed", "floor"),
+    ("said", "seen", "floor"),
     [
-        (NOTHING_SAID, Seen(peak=3), False, 2),
-        (NOTHING_SAID, Seen(peak=1), False, 1),
-        (NOTHING_SAID, Seen(peak=1), True, 0),
-        (Said(single_allowed=True), Seen(peak=1), False, 0),
-        (Said(single_allowed=True), Seen(peak=2), False, 1),  # only a single replica is freed by it
-        (Said(floor=3), Seen(peak=3), False, 3),
-        (Said(floor=1, single_allowed=True), Seen(peak=1), False, 0),
-        (NOTHING_SAID, Seen(peak=0), False, 0),
-        (NOTHING_SAID, Seen(peak=5, per_node=True), False, None),
-        (Said(floor=2), Seen(peak=5, per_node=True), False, 2),
+        (NOTHING_SAID, Seen(peak=3), 2),
+        (NOTHING_SAID, Seen(peak=1), 1),
+        (Said(single_allowed=True), Seen(peak=1), 0),
+        (Said(single_allowed=True), Seen(peak=2), 1),  # only a single replica is freed by it
+        (Said(floor=3), Seen(peak=3), 3),
+        (Said(floor=1, single_allowed=True), Seen(peak=1), 0),
+        (NOTHING_SAID, Seen(peak=0), 0),
+        (NOTHING_SAID, Seen(peak=5, per_node=True), None),
+        (Said(floor=2), Seen(peak=5, per_node=True), 2),
     ],
 )
-def test_floors(said: Said, seen: Seen, allowed: bool, floor: int | None) -> None:
-    assert view(KEY, said, seen, allowed=allowed).floor == floor
+def test_floors(said: Said, seen: Seen, floor: int | None) -> None:
+    found = view(KEY, said, seen, allowed_for=("rollout_a",))
+    assert (found.floor, found.allowed_for) == (floor, ("rollout_a",)), "what a rollout may is no floor for all"
 
 
 def heard(now: float, deaf: tuple[float, float] = (0, 0)) -> Callable[[float], float]:

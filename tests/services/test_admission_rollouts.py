@@ -9,15 +9,19 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from app.core.group_policy import Amount, GroupPolicy
-from app.services.admission import grant_leases
+from app.core.services import Said
+from app.services.admission import Admission, grant_leases
+from app.services.admission_apply import Chosen
 from app.services.service_watch import ServiceWatch
 from app.store import bad_versions, rollouts, schema
+from app.store import services as rows
 from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import NOW
 from tests.services import admission_kit as fleet
 from tests.services.admission_kit import answer, asks, change_node, choose, grant, group, holders, node, told
+from wire.messages import LeaseGrant, OperationKind
 
 POLICY = GroupPolicy(max_unavailable=Amount(count=3), canaries=Amount(count=0))
 
@@ -182,6 +186,45 @@ def test_two_rollouts_share_a_floor(database: Database) -> None:
 def test_an_allowance_of_the_rollout_lets_a_single_replica_move(database: Database) -> None:
     rollout_id = rollout(database, allowances=[["shop", "db"]])
     member(database, rollout_id, "a", runs=("db",))
+    grant_leases(database, NOW + 1)
+    assert holders(database) == {"a"}
+
+
+def test_an_allowance_of_another_rollout_lets_nobody_move(database: Database) -> None:
+    rollout(database, "a", allowances=[["shop", "db"]])
+    theirs = member(database, rollout(database, "b"), "x", runs=("db",))
+    direct = node(database, "y", ["db"])
+    asks(database, direct)
+    with database.write() as change:
+        rows.say(change.conn, ("shop", "db"), Said(expected=1), "mb", "the other is a stand-by", NOW)
+    grant_leases(database, NOW + 1)
+    assert holders(database) == set()
+    assert [told(database, each) for each in (theirs, direct)] == ["single-replica", "single-replica"]
+
+
+def test_the_transaction_does_not_take_another_rollouts_allowance(database: Database) -> None:
+    """Whatever a plan thought."""
+    rollout(database, "a", allowances=[["shop", "db"]])
+    other = rollout(database, "b")
+    node_id = member(database, other, "x", runs=("db",))
+    setting, _ = choose(database, NOW + 1)
+    grant(database, (setting, [Chosen(f"op_{node_id}", node_id, other, OperationKind.REBOOT, False)]), NOW + 1)
+    assert holders(database) == set()
+
+
+def test_who_moves_by_an_allowance_may_ask_again(database: Database) -> None:
+    rollout_id = rollout(database, allowances=[["shop", "db"]])
+    node_id = member(database, rollout_id, "a", runs=("db",))
+    grant_leases(database, NOW + 1)
+    asks(database, node_id, NOW + 10, nonce="n2")
+    Admission().tick(database, NOW + 11)
+    found = answer(database, node_id)
+    assert isinstance(found, LeaseGrant) and found.nonce == "n2"
+
+
+def test_an_allowance_leads_back_too(database: Database) -> None:
+    rollout_id = rollout(database, state="rolling-back", allowances=[["shop", "db"]])
+    member(database, rollout_id, "a", runs=("db",), back=True)
     grant_leases(database, NOW + 1)
     assert holders(database) == {"a"}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from app.core.plan import Wave
@@ -25,6 +26,8 @@ class Forecast:
     waves: tuple[Wave, ...] = ()
     peaks: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By index of a service with a floor: the most replicas that one wave takes, and that wave."""
+    freed: set[int] = field(default_factory=set)
+    """Services whose single replica some wave takes because a rollout may."""
     stuck: list[int] = field(default_factory=list)
     """Rollouts of which no canary can move, so that none of their other nodes will."""
 
@@ -40,11 +43,13 @@ def by_our_doing(node: NodeView) -> bool:
 
 
 def costs_in_a_wave(room: Room, candidate: Candidate) -> Costs:
-    """What it takes in its wave; a node that our own operation took away counts as back before."""
+    """What it takes in its wave, as far as that is bound; a node that our own operation took away counts as back
+    before."""
     node = room.standing.nodes[candidate.node]
-    if not by_our_doing(node):
-        return room.costs(candidate)
-    return room.budgets(candidate.node, candidate.rollout, counts=True), node.placements
+    if by_our_doing(node):
+        return room.budgets(candidate.node, candidate.rollout, counts=True), room.bound(candidate, node.placements)
+    budgets, services = room.costs(candidate)
+    return budgets, room.bound(candidate, services)
 
 
 def limits_of_a_wave(room: Room) -> list[int]:
@@ -80,7 +85,6 @@ class _Forecaster:
         """Canaries first; then in turn by domain where domains take turns, and by rollout; each stage into what the
         ones before it left of the waves."""
         self._collect()
-        self._overridden()
         canaries_end = self._canaries()
         ends: dict[tuple[int, int], int] = {}
         for (turn, _, rollout, group), places in sorted(self._stages().items()):
@@ -95,7 +99,23 @@ class _Forecaster:
             replicas, wave = self.grid.peak(service)
             if replicas:
                 self.made.peaks[service] = (replicas, wave + 1)
+        self._peaks_of_freed()
         return self.made
+
+    def _peaks_of_freed(self) -> None:
+        """Of single replicas that some rollouts may move: what these take is in no grid."""
+        taken: Counter[tuple[int, int]] = Counter()
+        for place, wave in self.made.wave_of.items():
+            candidate = self.standing.candidates[place]
+            node = self.standing.nodes[candidate.node]
+            for service, replicas in node.placements if node.up or by_our_doing(node) else ():
+                if replicas and service in self.room.freed.get(candidate.rollout, ()):
+                    taken[service, wave] += replicas
+        for (service, wave), replicas in sorted(taken.items()):
+            self.made.freed.add(service)
+            most = replicas + self.grid.used(service, wave - 1)
+            if most > self.made.peaks.get(service, (0, 0))[0]:
+                self.made.peaks[service] = (most, wave)
 
     def _collect(self) -> None:
         limits = self.made.limits
@@ -117,36 +137,55 @@ class _Forecaster:
     def _budgets_of(self, item: Item) -> Item:
         return Item(tuple([what for what in item.units if what >= self.room.groups_at]))
 
-    def _overridden(self) -> None:
-        """Before all others, so that nobody else goes with what they leave of a floor."""
-        for place in self.below:
+    def _overridden(self, places: Sequence[int], start: int) -> int:
+        """Before all others from this wave on, so that nobody goes with what they leave of a floor."""
+        end = 0
+        for place in places:
             item = self.items.pop(place)
             budgets = self._budgets_of(item)
-            wave = self.grid.first_fit([budgets], [0], 0)[0]
+            wave = self.grid.first_fit([budgets], [0], start)[0]
             services = tuple([what for what in item.units if what < self.room.groups_at])
             self.grid.take(Item(services, item.more), wave)
             self.made.wave_of[place] = wave + 1
+            end = max(end, wave + 1)
+        return end
 
     def _canaries(self) -> dict[int, int]:
-        """Waves until the canaries of each rollout are through."""
+        """Waves until the canaries of each rollout are through; who goes below a floor goes before those that do not,
+        and behind the canaries of its rollout."""
         ends: dict[int, int] = {}
         mine: dict[int, list[int]] = {}
+        candidates = self.standing.candidates
         for place in self.items:
-            candidate = self.standing.candidates[place]
-            if candidate.canary:
-                mine.setdefault(candidate.rollout, []).append(place)
+            if candidates[place].canary:
+                mine.setdefault(candidates[place].rollout, []).append(place)
+        self._find_stuck(mine)
+        below = [place for place in self.below if candidates[place].rollout not in self.made.stuck]
+        behind = [place for place in below if candidates[place].rollout in mine and not candidates[place].canary]
+        self._overridden([place for place in below if candidates[place].rollout not in mine], 0)
+        for rollout in mine:
+            first = [place for place in below if candidates[place].rollout == rollout and candidates[place].canary]
+            ends[rollout] = self._overridden(first, 0)
+        for rollout in _by_precedence(self.standing):
+            rest = [place for place in mine.get(rollout, ()) if place in self.items]
+            if rest:
+                ends[rollout] = max(ends[rollout], self._put(rest, 0))
+        self._overridden(behind, max(ends.values(), default=0))
+        return ends
+
+    def _find_stuck(self, mine: Collection[int]) -> None:
+        """`mine`: rollouts of which a canary can move."""
         for rollout in _by_precedence(self.standing):
             view = self.standing.rollouts[rollout]
             if rollout in mine:
-                ends[rollout] = self._put(mine[rollout], 0)
-            elif (
+                continue
+            if (
                 view.canaries_left > 0
                 and not self.standing.exposed[view.id]
                 and not view.direct
                 and not leads_back(view)
             ):
                 self.made.stuck.append(rollout)
-        return ends
 
     def _stages(self) -> dict[tuple[int, int, int, int], list[int]]:
         """Who is packed together: (turn of its domain, rank of its rollout, rollout, group that takes turns or -1)."""

@@ -10,7 +10,7 @@ from app.core.planning.gates import Gates
 from app.core.planning.standing import UNBOUND, Standing, floor_of
 from app.core.planning.words import counted, named, service_name
 from app.core.rollouts import ACTIVE
-from app.core.snapshot import Candidate, NodeView
+from app.core.snapshot import Candidate
 
 Cost = tuple[int, int]
 """(index of what limits, how much of it is taken)."""
@@ -29,6 +29,8 @@ class Room:
         self.rollouts_at = self.domains_at + len(standing.domain_names)
         self.admitted: list[int] = []
         """Nodes that took their part."""
+        self.freed = self._freed()
+        """By index of a rollout: services whose single replica its nodes may take."""
         self.spare = self._spare()
         """Of services: replicas above the floor with everything up."""
         self.limits = self._limits()
@@ -73,7 +75,7 @@ class Room:
         if node.up and not node.placement_known:
             return Hold(HoldCode.PLACEMENT_UNKNOWN, "what runs on it is not known, and it may be a service", node.id)
         # below its floor, 0 still costs nothing
-        lacking = [cost for cost in services if left[cost[0]] < cost[1] and cost[1]]
+        lacking = [cost for cost in self.bound(candidate, services) if left[cost[0]] < cost[1] and cost[1]]
         return self._floor(lacking) if lacking else None
 
     def take(self, candidate: Candidate, costs: Costs) -> None:
@@ -84,15 +86,21 @@ class Room:
         if self._carriers is not None:
             self._carry(candidate.node, self._carriers)
 
-    def hopeless(self, node: NodeView) -> bool:
+    def bound(self, candidate: Candidate, services: Sequence[Cost]) -> Sequence[Cost]:
+        """Of what it takes that for which floors count: not single replicas that its rollout may move."""
+        freed = self.freed.get(candidate.rollout)
+        return services if freed is None else [cost for cost in services if cost[0] not in freed]
+
+    def hopeless(self, candidate: Candidate) -> bool:
         """Whether some floor would break without this node even with everything up."""
-        spare = self.spare
-        return node.up and any(replicas > spare[service] and replicas for service, replicas in node.placements)
+        spare, node = self.spare, self.standing.nodes[candidate.node]
+        placements = self.bound(candidate, node.placements)
+        return node.up and any(replicas > spare[service] and replicas for service, replicas in placements)
 
     def can_still_move(self, place: int) -> bool:
         """Whether a running rollout, time and the moves of others are all that this candidate needs."""
         candidate = self.standing.candidates[place]
-        hopeless = not candidate.override_floor and self.hopeless(self.standing.nodes[candidate.node])
+        hopeless = not candidate.override_floor and self.hopeless(candidate)
         return not hopeless and self.may_move(place)
 
     def may_move(self, place: int) -> bool:
@@ -103,9 +111,20 @@ class Room:
         node = self.standing.nodes[candidate.node]
         return node.placement_known or candidate.override_floor or not node.up
 
+    def _freed(self) -> dict[int, set[int]]:
+        found: dict[int, set[int]] = {}
+        allowed = [place for place, service in enumerate(self.standing.services) if service.allowed_for]
+        places = {rollout.id: place for place, rollout in enumerate(self.standing.rollouts)} if allowed else {}
+        for service in allowed:
+            view = self.standing.services[service]
+            for rollout_id in view.allowed_for if view.expected <= 1 else ():
+                if rollout_id in places:
+                    found.setdefault(places[rollout_id], set()).add(service)
+        return found
+
     def _spare(self) -> list[int]:
         floors = ((service.expected, floor_of(service)) for service in self.standing.services)
-        return [UNBOUND if floor is None else expected - floor for expected, floor in floors]
+        return [expected - floor if floor else UNBOUND for expected, floor in floors]
 
     def _limits(self) -> list[int]:
         """Of groups, domains and rollouts, after zeros for the services."""
@@ -137,7 +156,8 @@ class Room:
         left = []
         for service, number, taken in zip(self.standing.services, healthy, reserved, strict=True):
             floor = floor_of(service)
-            left.append(UNBOUND if floor is None else min(number, service.expected - taken) - floor)
+            counted = min(number, service.expected - taken) if floor else number  # nothing falls below a floor of none
+            left.append(UNBOUND if floor is None else counted - floor)
         return left
 
     def _budget(self, what: int, needed: int) -> Hold:
