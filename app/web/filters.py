@@ -129,8 +129,8 @@ def with_links(text: str) -> Markup:
 
 
 def sentence(text: str) -> str:
-    """With a capital first letter, and all others as they are."""
-    return text[:1].upper() + text[1:]
+    """With a capital first letter, and all others as they are; a name keeps its own."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
 def percent(share: float) -> str:
