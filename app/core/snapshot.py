@@ -91,9 +91,15 @@ class ServiceView:
 class GroupView:
     id: str
     name: str
+    """Empty: of the nodes that no selector takes."""
     policy: GroupPolicy
     frozen: Hold | None = None
     """A freeze of the group or of the fleet that holds now."""
+
+    @property
+    def words(self) -> str:
+        """As sentences name it."""
+        return f"group {self.name}" if self.name else "the nodes without a group"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class FleetView:
         views = [
             GroupView(group.id, group.name, group.policy, self._group_freeze(group.id)) for group in self.setting.groups
         ]
-        return (*views, GroupView(UNGROUPED, UNGROUPED, self.setting.ungrouped))
+        return (*views, GroupView(UNGROUPED, "", self.setting.ungrouped))
 
     def refresh(
         self,

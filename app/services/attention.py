@@ -130,7 +130,8 @@ def _services(conn: Connection, now: float) -> Iterable[Entry]:
         if listed.headroom is None or listed.headroom >= 0:
             continue
         name = "/".join(filter(None, listed.key))
-        text = f"{listed.healthy} healthy of {listed.view.expected} expected, floor {listed.view.floor}"
+        expected = f" of {listed.view.expected} expected" if listed.view.expected else ""
+        text = f"{listed.healthy} healthy{expected}, floor {listed.view.floor}"
         yield Entry(EntryKind.BELOW_FLOOR, f"service:{listed.key[0]}/{listed.key[1]}", name, text, None)
 
 

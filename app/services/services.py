@@ -104,13 +104,18 @@ class Listed:
 
     @property
     def headroom(self) -> int | None:
-        """Replicas that may go away now; below 0: below its floor. None: it has no floor."""
-        return None if self.view.floor is None else self.healthy - self.view.floor
+        """Of the expected replicas those that may go away now; below 0: below its floor. None: it has no floor."""
+        floor = self.view.floor
+        return None if floor is None else min(self.healthy, max(self.view.expected, floor)) - floor
 
 
 def listing(conn: Connection, now: float) -> list[Listed]:
-    """All services: below their floors first, then by headroom, scope and name; those without a floor last."""
-    found = _listed(conn, changes.totals(conn), now, None)
+    """All services: below their floors first, then by headroom, scope and name; those without a floor last. One that
+    runs nowhere is among them while somebody wants replicas of it."""
+    totals = changes.totals(conn)
+    running = {total.key for total in totals}
+    wanted = (key for key, word in store.words(conn).items() if word.said.floor or word.said.expected)
+    found = _listed(conn, [*totals, *(_nowhere(key) for key in wanted if key not in running)], now, None)
     return sorted(found, key=lambda each: (each.headroom is None, each.headroom or 0, each.key))
 
 
@@ -121,8 +126,12 @@ def one(conn: Connection, key: ServiceKey, now: float) -> Listed:
         word = store.words(conn, [key]).get(key)
         if word is None:
             raise NotFound("service", label_of(key))
-        found = _listed(conn, [Total(key, 0, 0, None, False)], now, [key])
+        found = _listed(conn, [_nowhere(key)], now, [key])
     return found[0]
+
+
+def _nowhere(key: ServiceKey) -> Total:
+    return Total(key, healthy=0, nodes=0, labelled=None, per_node=False)
 
 
 def where(conn: Connection, key: ServiceKey) -> list[tuple[str, str, int]]:

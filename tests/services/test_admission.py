@@ -53,6 +53,25 @@ def test_the_lease_says_what_it_reserved(database: Database, three: list[str]) -
     assert text == "Has the lease: within 120 s it may arm and reboot, taking 1 of shop/web along"
 
 
+def test_a_floor_says_what_would_be_left(database: Database, three: list[str]) -> None:
+    services.set_floor(database, OPERATOR, ("shop", "web"), 3, "a fair", NOW)
+    grant_leases(database, NOW + 1)
+    found = answer(database, three[0])
+    assert isinstance(found, LeaseWait)
+    assert found.hold.text == "waits for shop/web: without it 2 of 3 replicas would be left, floor 3"
+
+
+def test_the_budget_of_nodes_without_a_group_is_named_so(database: Database) -> None:
+    fleet.gateway(database)
+    first, second = node(database, "a"), node(database, "b")
+    for node_id in (first, second):
+        asks(database, node_id)
+    grant_leases(database, NOW + 1)
+    found = answer(database, second)
+    assert isinstance(found, LeaseWait)
+    assert found.hold.text == "waits for the budget of the nodes without a group: 1 node away, at most 1"
+
+
 _DELIVERY = {"drain": "web", "drain_s": 200.0, "mirrors": [], "bandwidth_bytes_s": 0}
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from app.core.errors import Invalid, NotFound, NotPossible
-from app.services import declare, services
+from app.services import attention, declare, services
 from app.services.service_watch import ServiceWatch
 from app.services.services import Listed
 from app.store import declared, schema
@@ -99,6 +99,29 @@ def test_a_service_that_is_not_there(database: Database, ids: list[str]) -> None
     services.set_floor(database, OPERATOR, ("shop", "soon"), 2, "it comes tomorrow", NOW)
     soon = one(database, ("shop", "soon"))
     assert (soon.healthy, soon.view.floor) == (0, 2)
+
+
+def test_a_service_with_a_floor_that_runs_nowhere_is_listed_and_needs_a_person(
+    database: Database, ids: list[str]
+) -> None:
+    soon, spoken = ("shop", "soon"), ("shop", "spoken-of")
+    services.set_floor(database, OPERATOR, soon, 2, "it comes tomorrow", NOW)
+    services.allow_single(database, OPERATOR, spoken, True, "perhaps", NOW)
+    with database.read() as conn:
+        found = services.listing(conn, NOW)
+        needing = {entry.subject: entry.text for entry in attention.entries(conn, NOW)}
+    assert [(each.key, each.healthy, each.headroom) for each in found if each.headroom and each.headroom < 0] == [
+        (soon, 0, -2)
+    ]
+    assert spoken not in {each.key for each in found}
+    assert needing["service:shop/soon"] == "0 healthy, floor 2"
+
+
+def test_more_than_expected_are_no_headroom(database: Database, ids: list[str]) -> None:
+    services.set_expected(database, OPERATOR, WEB, 2, "the third is being moved", NOW)
+    assert (one(database, WEB).healthy, one(database, WEB).headroom) == (3, 1)
+    services.set_floor(database, OPERATOR, WEB, 3, "none may go", NOW)
+    assert one(database, WEB).headroom == 0, "above what is expected, and kept"
 
 
 def test_what_if_nodes_go_away(database: Database, ids: list[str]) -> None:

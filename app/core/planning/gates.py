@@ -217,7 +217,8 @@ class Gates:
         if place not in self._health:
             group, number = self.standing.groups[place], self.standing.unhealthy[place]
             shut = group.policy.health_gate and number > group.policy.failure_limit.of(self.standing.size[place])
-            text = f"waits for the nodes of group {group.name}: {number:,} are unhealthy"
+            of = f"nodes of {group.words}" if group.name else "nodes without a group"
+            text = f"waits for the {of}: {number:,} are unhealthy"
             self._health[place] = Hold(HoldCode.HEALTH_GATE, text, group.id) if shut else None
         return self._health[place]
 

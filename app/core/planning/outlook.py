@@ -107,7 +107,7 @@ class Blocks:
 
     def _group(self, hold: Hold) -> str:
         named = (
-            f"group {group.name}" for group in self.standing.groups if group.id == hold.subject or group.frozen is hold
+            group.words for group in self.standing.groups if group.id == hold.subject or group.frozen is hold
         )
         return next(named, "the fleet")
 
@@ -137,10 +137,10 @@ class Blocks:
         if what >= self.room.domains_at:
             place, value = standing.domain_names[what - self.room.domains_at]
             group, code = standing.groups[place], HoldCode.DOMAIN_BUDGET
-            which = f"{group.policy.domain_label} {value or '(none)'} of group {group.name}"
+            which = f"{group.policy.domain_label} {value or '(none)'} of {group.words}"
         else:
             group, code = standing.groups[what - self.room.groups_at], HoldCode.GROUP_BUDGET
-            which = f"group {group.name}"
+            which = group.words
         if limit <= 0:
             text = f"{which} may have no node missing"
             return _Blocked(Hold(code, f"waits for a larger budget: {text}", group.id), text, ("a larger budget",))

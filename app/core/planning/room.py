@@ -177,10 +177,10 @@ class Room:
             place, value = self.standing.domain_names[what - self.domains_at]
             group = self.standing.groups[place]
             domain = f"{group.policy.domain_label} {value}" if value else f"no {group.policy.domain_label}"
-            text = f"waits for {domain} of group {group.name}: {counted(used, 'node')} away, at most {limit:,}"
+            text = f"waits for {domain} of {group.words}: {counted(used, 'node')} away, at most {limit:,}"
             return Hold(HoldCode.DOMAIN_BUDGET, text, group.id)
         group = self.standing.groups[what - self.groups_at]
-        text = f"waits for the budget of group {group.name}: {counted(used, 'node')} away, at most {limit:,}"
+        text = f"waits for the budget of {group.words}: {counted(used, 'node')} away, at most {limit:,}"
         return Hold(HoldCode.GROUP_BUDGET, text, group.id)
 
     def _domain_order(self, candidate: Candidate) -> Hold | None:
@@ -255,8 +255,8 @@ class Room:
         if view.expected <= 1:
             text = f"runs the single replica of {name}, which may not move without an allowance"
             return Hold(HoldCode.SINGLE_REPLICA, text, name)
-        have = floor + self.left[service]
-        text = f"waits for {name}: {have:,} of {counted(view.expected, 'replica')} left, floor {floor:,}"
+        left = f"{floor + self.left[service] - needed:,} of {view.expected:,} replicas"
+        text = f"waits for {name}: without it {left} would be left, floor {floor:,}"
         return Hold(HoldCode.SERVICE_FLOOR, text + self._frees(service, needed - self.left[service]), name)
 
     def _frees(self, service: int, short: int) -> str:
