@@ -109,7 +109,7 @@ policies = st.builds(
     domain_label=st.sampled_from(["", "zone", "rack"]),
     max_per_domain=st.integers(0, 2),
     one_domain_after_another=st.booleans(),
-    failure_limit=st.just(Amount(count=2)),
+    failure_limit=st.sampled_from([Amount(count=2), Amount(count=2), Amount(count=0), Amount(share=0.1)]),
     health_gate=st.booleans(),
     windows=st.sampled_from([(), (), (), (OPEN,), (SHUT,)]),
     minimum_age_s=st.sampled_from([0.0, 0.0, 3600.0, 7 * 86_400.0]),
@@ -117,6 +117,8 @@ policies = st.builds(
 _never = st.just(False)
 _rarely = st.integers(0, 9).map(lambda number: number == 0)
 _frozen = Hold(HoldCode.FREEZE, "is frozen by mia: quarter's end", "freeze-1")
+_for_a_while = Hold(HoldCode.FREEZE, "is frozen by mia until tomorrow", "freeze-2", until=NOW + 86_400.0)
+_freezes = st.sampled_from([_frozen, _for_a_while])
 
 
 @st.composite
@@ -130,6 +132,7 @@ def _nodes(draw: st.DrawFn, number: int, services: int, groups: int, odd: st.Sea
         *[(one, draw(st.sampled_from([0, 1, 1, 1, 2]))) for one in placed],
         labels={"zone": draw(st.sampled_from("abc")), "rack": draw(st.sampled_from("12"))},
         groups=tuple(f"g{one}" for one in ids),
+        os_id="other" if draw(odd) else "demo",
         version="2.1" if draw(odd) else draw(st.sampled_from(["1.0", "1.5"])),
         online=not draw(odd),
         healthy=not draw(odd),
@@ -140,9 +143,9 @@ def _nodes(draw: st.DrawFn, number: int, services: int, groups: int, odd: st.Sea
         placement_known=known,
         has_local_way_back=draw(st.booleans()),
         pinned_to="1.0" if pinned else "",
-        pin_digest="sha-1.0" if pinned else "",
+        pin_digest=draw(st.sampled_from(["sha-1.0", "sha-2.0", ""])) if pinned else "",
         failed=frozenset({"sha-2.0"}) if draw(odd) else frozenset(),
-        exposed_to="r0" if draw(odd) else "",
+        exposed_to=draw(st.sampled_from(["r0", "r1"])) if draw(odd) else "",
     )
 
 
@@ -161,8 +164,16 @@ def _rollouts(draw: st.DrawFn, number: int, odd: st.SearchStrategy[bool]) -> Rol
         kind=draw(st.sampled_from([RolloutKind.UPDATE, RolloutKind.UPDATE, RolloutKind.REBOOT, RolloutKind.ROLLBACK])),
         state=draw(st.sampled_from(RolloutState)) if draw(odd) else RolloutState.RUNNING,
         policy=draw(policies),
-        targets=(target(must_pass=("1.5",) if draw(odd) else (), withdrawn=draw(odd)),),
-        created_at=NOW - number,
+        targets=(
+            target(
+                must_pass=("1.5",) if draw(odd) else (),
+                not_from=("1.5",) if draw(odd) else (),
+                withdrawn=draw(odd),
+                bad="it fails often" if draw(odd) else "",
+            ),
+        ),
+        created_at=NOW - draw(st.integers(0, 2)),
+        size=draw(st.sampled_from([0, 0, 20])),
         direct=draw(odd),
         reverse=draw(odd),
         allow_downgrade=draw(st.booleans()),
@@ -177,7 +188,7 @@ def _rollouts(draw: st.DrawFn, number: int, odd: st.SearchStrategy[bool]) -> Rol
 def snapshots(draw: st.DrawFn) -> Snapshot:
     """Small fleets: half of them in order but for their policies, half with everything that can go wrong, rarely."""
     odd = draw(st.sampled_from([_never, _rarely]))
-    services, groups, rollouts = draw(st.integers(0, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    services, groups, rollouts = draw(st.integers(0, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     number = draw(st.integers(1, 12))
     nodes = tuple(draw(_nodes(place, services, groups, odd)) for place in range(number))
     left_out = draw(st.sets(st.integers(0, number * rollouts - 1)))
@@ -187,12 +198,21 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         nodes=nodes,
         services=tuple(draw(_services(place, odd)) for place in range(services)),
         groups=tuple(
-            GroupView(f"g{place}", f"g{place}", draw(policies), _frozen if draw(odd) else None)
+            GroupView(f"g{place}", f"g{place}", draw(policies), draw(_freezes) if draw(odd) else None)
             for place in range(groups)
         ),
         rollouts=tuple(draw(_rollouts(place, odd)) for place in range(rollouts)),
         candidates=tuple(
-            wants(one, of, ready=not draw(odd), canary=draw(_rarely), override_floor=draw(odd)) for one, of in wanted
+            wants(
+                one,
+                of,
+                operation_id="" if draw(odd) else f"op-{one}-{of}",
+                ready=not draw(odd),
+                canary=draw(_rarely),
+                override_floor=draw(odd),
+                override_failed=draw(odd),
+            )
+            for one, of in wanted
         ),
-        fleet_hold=_frozen if draw(odd) else None,
+        fleet_hold=draw(_freezes) if draw(odd) else None,
     )

@@ -10,80 +10,38 @@ import pytest
 from hypothesis import given, settings
 
 from app.core.group_policy import GroupPolicy
-from app.core.holds import Hold, HoldCode
-from app.core.plan import Plan
-from app.core.plan_check import check_admitted
-from app.core.plan_facts import Facts, leads_back
+from app.core.holds import HoldCode
 from app.core.planner import plan
 from app.core.planning.words import service_name
-from app.core.rollouts import ACTIVE
-from app.core.snapshot import Candidate, NodeView, RolloutView, Snapshot
-from tests.core.plan_fleets import ALL, NOW, snapshots, without
-
-ROOM = {
-    HoldCode.EXPOSURE,
-    HoldCode.GROUP_BUDGET,
-    HoldCode.DOMAIN_BUDGET,
-    HoldCode.SINGLE_REPLICA,
-    HoldCode.SERVICE_FLOOR,
-}
-NODE: dict[HoldCode, Callable[[NodeView], bool]] = {
-    HoldCode.NOT_COMMANDABLE: lambda node: not node.commandable,
-    HoldCode.ABSENT: lambda node: node.absent,
-    HoldCode.OFFLINE: lambda node: not node.online,
-    HoldCode.PINNED: lambda node: bool(node.pinned_to),
-    HoldCode.VERSION_EDGE: lambda node: node.version == "1.0",
-    HoldCode.DOWNGRADE: lambda node: node.version == "2.1",
-    HoldCode.FAILED_HERE: lambda node: "sha-2.0" in node.failed,
-    HoldCode.PLACEMENT_UNKNOWN: lambda node: not node.placement_known and node.up,
-}
-ROLLOUT: dict[HoldCode, Callable[[RolloutView], bool]] = {
-    HoldCode.WITHDRAWN: lambda rollout: rollout.targets[0].withdrawn,
-    HoldCode.NOT_RUNNING: lambda rollout: rollout.state not in ACTIVE,
-    HoldCode.MINIMUM_AGE: lambda rollout: not leads_back(rollout),
-    HoldCode.WINDOW: lambda rollout: not leads_back(rollout) and not rollout.break_glass,
-    HoldCode.FREEZE: lambda rollout: not leads_back(rollout) and not rollout.break_glass,
-    HoldCode.CANARIES: lambda rollout: rollout.canaries_left > 0 or rollout.canaries_soaked_at == NOW - 60,
-    HoldCode.HEALTH_GATE: lambda rollout: not leads_back(rollout),
-}
+from app.core.rollouts import RolloutState
+from app.core.snapshot import Snapshot
+from tests.core.hold_truth import FOR_GOOD, GATES, ROOM, Case, is_true, lacks
+from tests.core.plan_fleets import ALL, snapshots, target, without
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(snapshots())
 def test_every_hold_is_true(snapshot: Snapshot) -> None:
     made = plan(snapshot)
     for place, hold in made.holds.items():
-        candidate = snapshot.candidates[place]
-        node, rollout = snapshot.nodes[candidate.node], snapshot.rollouts[candidate.rollout]
-        if hold.code in NODE:
-            assert NODE[hold.code](node), hold
-        elif hold.code in ROLLOUT:
-            assert ROLLOUT[hold.code](rollout), hold
-        elif hold.code in ROOM:
-            assert _no_room(snapshot, made, candidate, hold), hold
-        elif hold.code is HoldCode.DOMAIN_ORDER:
-            assert Facts(snapshot).groups[node.groups[0]].policy.one_domain_after_another
-        elif hold.code is HoldCode.OTHER_ROLLOUT:
-            assert [one.node for one in snapshot.candidates].count(candidate.node) > 1
-        else:
-            assert hold.code is HoldCode.NOT_READY and not candidate.ready, hold
+        case = Case(snapshot, made, place)
+        assert lacks(case, hold) if hold.code in ROOM else is_true(hold.code, case), (place, hold)
 
 
-def _no_room(snapshot: Snapshot, made: Plan, candidate: Candidate, hold: Hold) -> bool:
-    """Beside what was admitted, or alone when everything of ours is back, the node breaks just this."""
-    facts = Facts(snapshot)
-    names = {service_name(one.key): one.key for one in snapshot.services}
-    tried = []
-    for back in (False, True):
-        beside = [] if back else [snapshot.candidates[place] for place in made.admitted]
-        costs = [facts.costs(one, back=back) for one in (*beside, candidate)]
-        tried.append(check_admitted(costs, facts.budgets(back=back)))
-        if hold.subject in names:  # a service may lack room although a budget, which comes first, does too
-            key = names[hold.subject]
-            only = replace(facts.budgets(back=back), groups={}, domains={}, exposures={})
-            only = replace(only, services={key: only.services[key]})
-            tried.append(check_admitted(costs, only))
-    return any(one and one[-1].node == snapshot.nodes[candidate.node].name for one in tried)
+@settings(max_examples=250, deadline=None)
+@given(snapshots())
+def test_of_several_reasons_the_first_of_the_chain_speaks(snapshot: Snapshot) -> None:
+    """What holds for good comes before all that does not, and who is held by none of the gates waits for others."""
+    made = plan(snapshot)
+    moves = {node for wave in made.waves for node in wave.nodes}
+    for place in range(len(snapshot.candidates)):
+        case = Case(snapshot, made, place)
+        first = next((code for code in GATES if is_true(code, case)), None)
+        hold = made.holds.get(place)
+        if first in FOR_GOOD or (case.candidate.node in moves and first is not None):
+            assert hold is not None and hold.code is first, (place, hold, first)
+        elif first is None:
+            assert hold is None or hold.code not in GATES, (place, hold)
 
 
 def _nodes(**given: Any) -> Callable[[Snapshot], Snapshot]:
@@ -101,6 +59,11 @@ def _of_targets(**given: Any) -> Callable[[Snapshot], Snapshot]:
             replace(one, targets=tuple(replace(image, **given) for image in one.targets)) for one in snapshot.rollouts
         ),
     )
+
+
+def _with_another_image(snapshot: Snapshot) -> Snapshot:
+    other = target(os_id="other", digest="sha-2.0-other")
+    return replace(snapshot, rollouts=tuple(replace(one, targets=(*one.targets, other)) for one in snapshot.rollouts))
 
 
 def _without_policy(**given: Any) -> Callable[[Snapshot], Snapshot]:
@@ -123,9 +86,12 @@ def _healthy(snapshot: Snapshot) -> Snapshot:
 REMOVED: dict[HoldCode, Callable[[Snapshot], Snapshot]] = {
     HoldCode.NOT_COMMANDABLE: _nodes(commandable=True),
     HoldCode.PINNED: _nodes(pinned_to="", pin_digest=""),
-    HoldCode.VERSION_EDGE: _of_targets(must_pass=()),
+    HoldCode.VERSION_EDGE: _of_targets(must_pass=(), not_from=()),
     HoldCode.DOWNGRADE: _of_rollouts(allow_downgrade=True),
+    HoldCode.NO_IMAGE: _with_another_image,
     HoldCode.WITHDRAWN: _of_targets(withdrawn=False),
+    HoldCode.BAD_VERSION: _of_targets(bad=""),
+    HoldCode.NOT_RUNNING: _of_rollouts(state=RolloutState.RUNNING),
     HoldCode.FAILED_HERE: _nodes(failed=frozenset()),
     HoldCode.FREEZE: _thawed,
     HoldCode.WINDOW: _without_policy(windows=()),
@@ -137,23 +103,48 @@ REMOVED: dict[HoldCode, Callable[[Snapshot], Snapshot]] = {
 }
 
 
-@pytest.mark.parametrize("code", REMOVED, ids=lambda code: code.value)
+LIMITS: dict[HoldCode, dict[str, Any]] = {
+    HoldCode.GROUP_BUDGET: {"max_unavailable": ALL},
+    HoldCode.DOMAIN_BUDGET: {"max_per_domain": 0},
+    HoldCode.DOMAIN_ORDER: {"one_domain_after_another": False},
+}
+"""What takes the limit of this code away from all groups."""
+
+
+def _exposing(snapshot: Snapshot) -> Snapshot:
+    rollouts = [replace(one, policy=replace(one.policy, max_unavailable=ALL)) for one in snapshot.rollouts]
+    return replace(snapshot, rollouts=tuple(rollouts))
+
+
+def _bare(snapshot: Snapshot, code: HoldCode) -> Snapshot:
+    """Without services, and with no limit but the one of this code: nobody moves in another's place."""
+    for limit, none in LIMITS.items():
+        snapshot = snapshot if limit is code else without(snapshot, **none)
+    snapshot = snapshot if code is HoldCode.EXPOSURE else _exposing(snapshot)
+    if code is not HoldCode.CANARIES:  # who is freed may be the canary that all others wait for
+        snapshot = _of_rollouts(canaries_left=0)(snapshot)
+    if code is HoldCode.NOT_RUNNING:  # a rollout that runs takes nodes from one that does not
+        wants = tuple(one for one in snapshot.candidates if one.rollout == 0)
+        snapshot = replace(snapshot, candidates=wants)
+    return replace(_nodes(placements=())(snapshot), services=())
+
+
+@pytest.mark.parametrize("code", [*REMOVED, *LIMITS, HoldCode.EXPOSURE], ids=lambda code: code.value)
 @settings(max_examples=25, deadline=None)
 @given(snapshots())
-def test_a_gate_that_is_taken_away_moves_exactly_the_nodes_that_it_held(code: HoldCode, snapshot: Snapshot) -> None:
-    """Where there is room for all, so that nobody moves in another's place."""
-    snapshot = without(snapshot, max_unavailable=ALL, max_per_domain=0, one_domain_after_another=False)
-    snapshot = _of_rollouts(policy=GroupPolicy(max_unavailable=ALL, canary_soak_s=1800.0))(
-        replace(snapshot, services=())
-    )
-    snapshot = _nodes(placements=())(snapshot)
-    before, after = plan(snapshot), plan(REMOVED[code](snapshot))
+def test_a_rule_that_is_taken_away_moves_exactly_the_nodes_that_it_held(code: HoldCode, snapshot: Snapshot) -> None:
+    """Those of them that nothing else holds are admitted, and for the others nothing changes."""
+    snapshot = _bare(snapshot, code)
+    remove = REMOVED.get(code) or (_without_policy(**LIMITS[code]) if code in LIMITS else _exposing)
+    before, after = plan(snapshot), plan(remove(snapshot))
     held = {place for place, hold in before.holds.items() if hold.code is code}
     assert {place for place, hold in after.holds.items() if hold.code is code} == set()
-    assert set(after.admitted) - set(before.admitted) <= held
     assert set(before.admitted) <= set(after.admitted)
+    assert set(after.admitted) - set(before.admitted) == held - after.holds.keys()
     others = before.holds.keys() - held
-    assert {place: before.holds[place].code for place in others} == {place: after.holds[place].code for place in others}
+    assert {place: before.holds[place].code for place in others} == {
+        place: hold.code for place, hold in after.holds.items() if place not in held
+    }
 
 
 @settings(max_examples=100, deadline=None)
