@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import partial
+from math import isinf
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +19,7 @@ from app.core.freezes import freeze_hold
 from app.core.group_policy import GroupPolicy
 from app.core.groups import Group
 from app.core.policy_text import FIELDS, field_texts, read_changes
-from app.core.windows import is_open, next_opening
+from app.core.windows import is_open, next_opening, next_openings
 from app.services import groups
 from app.services.groups import Wish
 from app.store import channels, freezes
@@ -104,7 +105,7 @@ def _show(conn: Connection, group_id: str) -> Mapping[str, Any]:
         "sections": SECTIONS,
         "hold": freeze_hold(found.freezes, (group_id,), now()),
         "zones": [name for name, _ in zones],
-        "openings": [_opening(begins, ends, zones) for begins, ends in found.openings] if policy.windows else [],
+        "openings": [_opening(begins, ends, zones) for begins, ends in _openings(policy, open_now=found.open_now)],
         "rollouts": rollout_store.newest(conn, group_id=group_id, limit=_ROLLOUTS),
         "rollout_title": title,
     }
@@ -121,14 +122,18 @@ def _zones(policy: GroupPolicy) -> list[tuple[str, tzinfo]]:
     return list(zones.items())
 
 
+def _openings(policy: GroupPolicy, *, open_now: bool) -> list[tuple[float, float]]:
+    """The stretch that is open, and the next five."""
+    found = next_openings(policy.windows, now(), groups.OPENINGS + open_now)
+    return found if policy.windows and not any(isinf(ends) for _, ends in found) else []
+
+
 def _opening(begins: float, ends: float, zones: list[tuple[str, tzinfo]]) -> Opening:
     return Opening(begins, tuple(_stretch(begins, ends, zone) for _, zone in zones))
 
 
 def _stretch(begins: float, ends: float, zone: tzinfo) -> str:
     first = datetime.fromtimestamp(begins, zone)
-    if ends == float("inf"):
-        return f"{first:%a %Y-%m-%d %H:%M} on, never closes"
     last = datetime.fromtimestamp(ends, zone)
     day = "" if last.date() == first.date() else f"{last:%a} "
     return f"{first:%a %Y-%m-%d %H:%M} to {day}{last:%H:%M}"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -70,6 +70,16 @@ def test_the_five_openings_stand_in_three_zones(browser: Browser) -> None:
         assert f'<th scope="col">{zone}</th>' in shown
     assert shown.count("02:00 to 04:00") == 5  # in the group's own zone
     assert shown.count("20:30 to 22:30") == 5  # the same in UTC
+
+
+def test_what_is_open_stands_before_the_next_five(browser: Browser) -> None:
+    then = datetime.fromtimestamp(NOW, ZoneInfo("UTC"))
+    opens, closes = (f"{then + timedelta(hours=hours):%H}:00" for hours in (-2, 3))
+    shown = browser.get(make(browser, windows=f"daily {opens}-{closes} UTC")).text
+    assert shown.count("open now") == 1
+    assert shown.count(f"{opens} to ") == 6
+    always = browser.get(make(browser, name="always", windows="daily 00:00-00:00 UTC")).text
+    assert "never closes: its windows leave no gap" in always
 
 
 @pytest.mark.parametrize(
