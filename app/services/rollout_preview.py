@@ -16,6 +16,7 @@ from app.core.rollout_entry import Out, Targets
 from app.core.rollouts import RolloutKind, RolloutState
 from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.services.admission import gather
+from app.services.fleet_plans import FleetPlans
 from app.services.rollout_spec import RolloutSpec, as_now, members, resolve, rollout_of
 from app.store import rollout_facts, rollout_nodes, rollouts
 from app.store.database import Database
@@ -81,12 +82,13 @@ class Preview:
 _NEW_ID = "rollout_preview"
 
 
-def preview(db: Database, what: RolloutSpec | str, now: float) -> Preview:
-    """Of a composed rollout, or of one that was drafted or started (by its id)."""
+def preview(db: Database, what: RolloutSpec | str, now: float, plans: FleetPlans | None = None) -> Preview:
+    """Of a composed rollout, or of one that was drafted or started (by its id). `plans`: for one that was started, a
+    plan of the last seconds is good enough."""
     with db.read() as conn:
         rollout, chosen = _found(conn, what, now)
         if rollout.state is not RolloutState.DRAFT:
-            return _of_started(db, rollout, now)
+            return _of_started(db, rollout, now, plans or FleetPlans())
         drafted, invalid = rollout, ""
         try:
             rollout = as_now(conn, drafted)
@@ -123,12 +125,12 @@ def _found(conn: Connection, what: RolloutSpec | str, now: float) -> tuple[Rollo
     return rollout, sorted(rollout_nodes.node_ids(conn, rollout.id))
 
 
-def _of_started(db: Database, rollout: Rollout, now: float) -> Preview:
-    snapshot = gather(db, now)
+def _of_started(db: Database, rollout: Rollout, now: float, plans: FleetPlans) -> Preview:
+    snapshot, planned = plans.get(db, now)
     place = next((number for number, view in enumerate(snapshot.rollouts) if view.id == rollout.id), -1)
     with db.read() as conn:
         canaries = frozenset(row.node_id for row in rollout_nodes.canaries(conn, rollout.id))
-    return Preview(rollout, snapshot, plan(snapshot), place, (), (), canaries)
+    return Preview(rollout, snapshot, planned, place, (), (), canaries)
 
 
 def _sorted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -171,7 +171,7 @@ def _expected(conn: Connection, seen: Preview, now: float) -> dict[ServiceKey, i
 def forecast_json(seen: Preview) -> dict[str, Any]:
     """What was planned at the start, as pages and replays show it later."""
     snapshot, plan, lasts = seen.snapshot, seen.plan, seen.estimate
-    own = set(seen.candidates)
+    own, waves = set(seen.candidates), wave_numbers(seen)
     holds = Counter(hold.code.value for number, hold in plan.holds.items() if number in own)
     return {
         "at": plan.at,
@@ -186,7 +186,7 @@ def forecast_json(seen: Preview) -> dict[str, Any]:
                 "name": snapshot.services[worst.service].key[1],
                 "healthy_now": worst.healthy_now,
                 "left": worst.left,
-                "wave": worst.wave,
+                "wave": _own_wave(seen, worst.wave, waves),
                 "floor": worst.floor,
             }
             for worst in plan.worst
@@ -206,6 +206,14 @@ def forecast_json(seen: Preview) -> dict[str, Any]:
         "absent": len(plan.absent),
         "loses_way_back": len(plan.loses_way_back),
     }
+
+
+def _own_wave(seen: Preview, number: int, waves: Mapping[str, int]) -> int | None:
+    """The wave of the plan as the rollout counts its own (rollout_nodes.wave): the plan goes over all rollouts. None
+    where another one causes it."""
+    causing = next((wave.nodes for wave in seen.plan.waves if wave.number == number), ())
+    ids = (seen.snapshot.nodes[node].id for node in causing)
+    return max((waves[node_id] for node_id in ids if node_id in waves), default=None)
 
 
 def _finite(seconds: float) -> float | None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from app.config import Settings
 from app.core.actors import Actor
+from app.services.fleet_plans import FleetPlans
 from app.services.sign_in import Session, session_actor
 from app.store.database import Database
 from app.web.fragments import FragmentCache
@@ -28,6 +29,7 @@ class Console:
     settings: Settings
     clock: Callable[[], float]
     fragments: FragmentCache = field(default_factory=FragmentCache)
+    plans: FleetPlans = field(default_factory=FleetPlans)
     metrics: WebMetrics = field(default_factory=WebMetrics)
     outage: Outage = field(default_factory=Outage)
 

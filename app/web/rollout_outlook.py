@@ -15,7 +15,7 @@ from app.store.rollouts import Rollout
 from app.web.context import console, now
 from app.web.htmx import render
 from app.web.preferences import preferences
-from app.web.rollout_plan_view import WorstRow
+from app.web.rollout_plan_view import WorstRow, wave_words
 from app.web.rollout_words import range_words
 
 _PACE_S = 30.0
@@ -33,7 +33,7 @@ def outlook(rollout: Rollout) -> Markup:
 
 
 def _draw(rollout: Rollout) -> str:
-    seen = preview(console().db, rollout.id, now())
+    seen = preview(console().db, rollout.id, now(), console().plans)
     if seen.place < 0:
         return ""
     found = seen.estimate
@@ -63,9 +63,13 @@ def _moment(at: float) -> str:
     return f"{datetime.fromtimestamp(at, preferences().zone):%a %Y-%m-%d %H:%M}"
 
 
+def _wave(number: int | None) -> str:
+    return "another rollout" if number is None else wave_words(number)
+
+
 def planned_worst(rollout: Rollout) -> list[WorstRow]:
     """Worst moments as they were planned at its start."""
     return [
-        WorstRow(each["scope"], each["name"], each["healthy_now"], each["left"], each["floor"], "")
+        WorstRow(each["scope"], each["name"], each["healthy_now"], each["left"], each["floor"], _wave(each["wave"]))
         for each in (rollout.forecast or {}).get("worst", ())
     ]

@@ -1,0 +1,47 @@
+"""The plan of the fleet as it is, shared by all who watch rollouts: it is made anew only when something changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from app.core.plan import Plan
+from app.core.planner import plan
+from app.core.snapshot import Snapshot
+from app.services.admission import gather
+from app.store import revisions
+from app.store.database import Database
+
+PACE_S = 30.0
+"""A range of hours does not change within this, however much the fleet does; a plan of a large one takes seconds."""
+_KEPT_S = 120.0
+"""Beyond, time alone has made it another plan: windows open, soaks end."""
+_FOLLOWED = ("freezes", "groups", "images", "nodes", "operations", "rollouts", "services")
+"""Topics of all that a plan depends on."""
+
+Planner = Callable[[Snapshot], Plan]
+
+
+class FleetPlans:
+    """Safe between threads: while one plans, the others wait for its plan."""
+
+    def __init__(self, planner: Planner = plan) -> None:
+        self._planner = planner
+        self._lock = threading.Lock()
+        self._kept: tuple[Snapshot, Plan] | None = None
+        self._revisions: dict[str, int] = {}
+
+    def get(self, db: Database, now: float) -> tuple[Snapshot, Plan]:
+        """The fleet and its plan, as they are or were some seconds ago."""
+        with self._lock:
+            kept = self._kept
+            age_s = now - kept[1].at if kept is not None else None
+            if kept is not None and age_s is not None and 0 <= age_s < PACE_S:
+                return kept
+            with db.read() as conn:
+                found = revisions.of_topics(conn, _FOLLOWED)
+            if kept is not None and age_s is not None and 0 <= age_s < _KEPT_S and found == self._revisions:
+                return kept
+            snapshot = gather(db, now)
+            self._kept, self._revisions = (snapshot, self._planner(snapshot)), found
+            return self._kept

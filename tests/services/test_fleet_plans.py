@@ -1,0 +1,76 @@
+"""Whoever watches rollouts shares one plan; what a start writes down of its plan counts waves as its nodes do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.config import Settings
+from app.core.plan import Plan
+from app.core.planner import plan
+from app.core.snapshot import Snapshot
+from app.services.fleet_plans import PACE_S, FleetPlans
+from app.services.rollout_preview import preview
+from app.store.database import Database
+from tests import server_kit as kit
+from tests.services.rollout_world import QUICK, World
+from tests.services.test_rollout_breaks import WIDE
+from tests.services.test_rollouts import ON_SQLITE, begin
+
+pytestmark = ON_SQLITE
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, snapshot: Snapshot) -> Plan:
+        self.times += 1
+        return plan(snapshot)
+
+
+@pytest.fixture
+def world(database: Database, settings: Settings) -> World:
+    return World(database, settings, 3, QUICK)
+
+
+def test_a_fleet_that_did_not_change_is_not_planned_again(world: World) -> None:
+    rollout_id = begin(world)
+    counted = Counted()
+    plans = FleetPlans(counted)
+    seen = preview(world.db, rollout_id, world.now, plans)
+    assert seen.waves() and seen.estimate.high_s > 0
+    preview(world.db, rollout_id, world.now + 2 * PACE_S, plans)
+    assert counted.times == 1
+    preview(world.db, rollout_id, world.now + 20 * PACE_S, plans)
+    assert counted.times == 2, "time alone changes it in the end"
+
+
+def test_a_fleet_that_changes_is_planned_at_a_pace_for_all_rollouts_together(world: World) -> None:
+    first, counted = begin(world), Counted()
+    plans = FleetPlans(counted)
+    for _ in range(3):
+        world.tick(5.0)
+        preview(world.db, first, world.now, plans)
+    assert counted.times == 1
+    world.tick(PACE_S)
+    preview(world.db, first, world.now, plans)
+    assert counted.times == 2
+    plans.get(world.db, world.now - 3600.0)
+    assert counted.times == 3, "the clock was set back"
+
+
+def test_the_worst_moment_names_the_wave_that_its_nodes_have(world: World) -> None:
+    """The other carrier is in another group, so that the one in this rollout is the moment."""
+    ahead, other = (world.join(name, {"role": "db"}) for name in ("ahead", "other"))
+    with world.db.write() as change:
+        for node in (world.nodes["n1"], other):
+            kit.add_container(change.conn, node.id, f"shop-{node.name}", scope="shop", service="cart", replicas=2)
+    begin(world, group_id=None, node_ids=(ahead.id,), policy=replace(WIDE, stage_jitter_s=0.0))
+    rollout_id = begin(world)
+    forecast = world.rollout(rollout_id).forecast
+    assert forecast is not None
+    (worst,) = forecast["worst"]
+    row = world.rows(rollout_id)["n1"]
+    assert (worst["name"], worst["wave"]) == ("cart", row.wave) and row.wave > 0
