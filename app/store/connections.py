@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, insert, select, union, update
+from sqlalchemy import CompoundSelect, Connection, Select, and_, bindparam, case, insert, select, union, update
 
 from app.core.clocks import GATEWAY_FRESH_S
 from app.store.schema import failed_versions, gateways, nodes, operations
@@ -63,11 +63,17 @@ def _identities(*, lock: bool) -> Select[Any]:
 
 def with_something_to_do(conn: Connection, node_ids: Sequence[str]) -> set[str]:
     """Nodes with an open operation or a cleared failed version; for all others the desired state is only an order."""
-    at_work = select(operations.c.node_id).where(operations.c.state == "open", operations.c.node_id.in_(node_ids))
+    return set(conn.execute(_with_something_to_do(), {"node_ids": node_ids}).scalars())
+
+
+@cache
+def _with_something_to_do() -> CompoundSelect[Any]:
+    ids: Any = bindparam("node_ids", expanding=True)
+    at_work = select(operations.c.node_id).where(operations.c.state == "open", operations.c.node_id.in_(ids))
     cleared = select(failed_versions.c.node_id).where(
-        failed_versions.c.cleared_at.is_not(None), failed_versions.c.node_id.in_(node_ids)
+        failed_versions.c.cleared_at.is_not(None), failed_versions.c.node_id.in_(ids)
     )
-    return set(conn.execute(union(at_work, cleared)).scalars())
+    return union(at_work, cleared)
 
 
 def live_gateways(conn: Connection, now: float) -> set[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from app.store.schema import nodes
 
@@ -42,18 +43,27 @@ def lost_at(conn: Connection, node_id: str) -> float | None:
 
 def over(conn: Connection, limit: int) -> list[str]:
     """Nodes that say themselves by now what was declared of them."""
+    return list(conn.execute(_over(limit)).scalars())
+
+
+@cache
+def _over(limit: int) -> Select[Any]:
     query = select(nodes.c.id).where(nodes.c.declared.is_not(None), nodes.c.placement_known)
-    return list(conn.execute(query.order_by(nodes.c.id).limit(limit)).scalars())
+    return query.order_by(nodes.c.id).limit(limit)
 
 
 def back(conn: Connection, limit: int, node_id: str | None = None) -> list[str]:
     """Nodes that were declared lost and have connected since."""
+    query = _back(limit)
+    return list(conn.execute(query if node_id is None else query.where(nodes.c.id == node_id)).scalars())
+
+
+@cache
+def _back(limit: int) -> Select[Any]:
     query = select(nodes.c.id).where(
         nodes.c.lost_at.is_not(None), nodes.c.connection == "online", nodes.c.connected_at > nodes.c.lost_at
     )
-    if node_id is not None:
-        query = query.where(nodes.c.id == node_id)
-    return list(conn.execute(query.order_by(nodes.c.id).limit(limit)).scalars())
+    return query.order_by(nodes.c.id).limit(limit)
 
 
 def lost(conn: Connection) -> list[tuple[str, str, float, str, str]]:

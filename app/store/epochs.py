@@ -54,10 +54,8 @@ def note(conn: Connection, node_id: str, told: Order) -> None:
     conn.execute(update(nodes).where(nodes.c.id == node_id, older).values(**told_columns(told)))
 
 
-def newer(conn: Connection, frozen_at: float | None = None) -> list[Newer]:
-    """Nodes of the fleet that know newer orders, by id. `frozen_at`: since when an epoch waits for an operator; who has
-    begun one since proves nothing more, so that a node that lies costs one epoch for each time somebody looks."""
-    query = select(
+_FOUND = (
+    select(
         nodes.c.id,
         nodes.c.name,
         nodes.c.told_epoch,
@@ -65,11 +63,19 @@ def newer(conn: Connection, frozen_at: float | None = None) -> list[Newer]:
         nodes.c.order_epoch,
         nodes.c.order_generation,
     )
-    query = query.where(_NEWER, nodes.c.admission != "retired")
+    .where(_NEWER, nodes.c.admission != "retired")
+    .order_by(nodes.c.id)
+)
+
+
+def newer(conn: Connection, frozen_at: float | None = None) -> list[Newer]:
+    """Nodes of the fleet that know newer orders, by id. `frozen_at`: since when an epoch waits for an operator; who has
+    begun one since proves nothing more, so that a node that lies costs one epoch for each time somebody looks."""
+    query = _FOUND
     if frozen_at is not None:
         has_begun = events.c.node_id == nodes.c.id, events.c.kind == EventKind.EPOCH_STARTED.value
         query = query.where(~exists().where(*has_begun, events.c.at >= frozen_at))
-    rows = conn.execute(query.order_by(nodes.c.id))
+    rows = conn.execute(query)
     return [Newer(row[0], row[1], Order(row[2], row[3]), Order(row[4], row[5])) for row in rows]
 
 

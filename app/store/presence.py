@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from app.store.schema import nodes
 
@@ -13,10 +13,12 @@ _MEMBER = nodes.c.admission == "admitted", nodes.c.lost_at.is_(None)
 
 def gone_since(conn: Connection, since: float) -> list[tuple[str, Mapping[str, str], float]]:
     """Members that are offline and were last heard after then: id, labels, when."""
-    query = select(nodes.c.id, nodes.c.labels, nodes.c.last_seen_at).where(
-        *_MEMBER, nodes.c.connection == "offline", nodes.c.last_seen_at > since
-    )
-    return [(row[0], row[1], row[2]) for row in conn.execute(query)]
+    return [(row[0], row[1], row[2]) for row in conn.execute(_GONE_SINCE, {"since": since})]
+
+
+_GONE_SINCE = select(nodes.c.id, nodes.c.labels, nodes.c.last_seen_at).where(
+    *_MEMBER, nodes.c.connection == "offline", nodes.c.last_seen_at > bindparam("since")
+)
 
 
 def labels_of_members(conn: Connection) -> list[Mapping[str, str]]:

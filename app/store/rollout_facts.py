@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, not_, or_, select
 
 from app.core.clocks import GatewaySeen, listened_s
 from app.core.groups import Selector
@@ -169,32 +169,38 @@ def rows_of_nodes(*more: Any, busy: ColumnElement[bool] = _BUSY) -> Select[Any]:
 
 
 def _channel_heads(conn: Connection) -> dict[tuple[str, str, str], str]:
-    rows = conn.execute(
-        select(channel_moves.c.channel_id, channel_moves.c.os, channel_moves.c.arch, images.c.digest)
-        .join(images, images.c.id == channel_moves.c.image_id)
-        .where(channel_moves.c.until.is_(None))
-    )
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
+    return {(row[0], row[1], row[2]): row[3] for row in conn.execute(_HEADS)}
+
+
+_HEADS = (
+    select(channel_moves.c.channel_id, channel_moves.c.os, channel_moves.c.arch, images.c.digest)
+    .join(images, images.c.id == channel_moves.c.image_id)
+    .where(channel_moves.c.until.is_(None))
+)
+
+
+_FAILED = select(failed_versions.c.node_id, failed_versions.c.digest).where(
+    failed_versions.c.digest.in_(bindparam("digests", expanding=True)), failed_versions.c.cleared_at.is_(None)
+)
 
 
 def _failed(conn: Connection, digests: Collection[str]) -> dict[str, frozenset[str]]:
     if not digests:
         return {}
-    rows = conn.execute(
-        select(failed_versions.c.node_id, failed_versions.c.digest).where(
-            failed_versions.c.digest.in_(list(digests)), failed_versions.c.cleared_at.is_(None)
-        )
-    )
+    rows = conn.execute(_FAILED, {"digests": list(digests)})
     found: dict[str, set[str]] = {}
     for node_id, digest in rows:
         found.setdefault(node_id, set()).add(digest)
     return {node_id: frozenset(some) for node_id, some in found.items()}
 
 
+_TARGETS = select(images).where(images.c.id.in_(bindparam("ids", expanding=True))).order_by(images.c.os, images.c.arch)
+
+
 def targets(conn: Connection, image_ids: Collection[str]) -> tuple[TargetView, ...]:
     """The images as rollouts lead to them, with what is said of their versions fleet-wide."""
     bad = bad_versions.not_cleared(conn)
-    rows = conn.execute(select(images).where(images.c.id.in_(list(image_ids))).order_by(images.c.os, images.c.arch))
+    rows = conn.execute(_TARGETS, {"ids": list(image_ids)})
     return tuple(
         TargetView(
             os_id=row.os,
