@@ -69,7 +69,7 @@ class Director:
         if not made:
             return
         (plan,) = [each for each in world.story.groups if each.name == self._name(group_id)]
-        world.story.exposures[made[0]] = plan.max_unavailable
+        world.story.plans[made[0]] = plan
         started = world.operate(
             lambda: rollout_start.start(world.stage, OPERATOR, made[0], REASON, world.clock(), start_anyway=True),
             f"start {version}",

@@ -7,69 +7,41 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from agent.drivers.files_record import EntryState
 from agent.phases.model import Step
 from sim.machine import Deed
 from sim.node import SimNode
 from sim.watch import Cause, Watch
+from tests.simulation.gate import Soaked
+from tests.simulation.records import Loss, Record, close_span, open_span
 from tests.simulation.story import Story
-from wire.messages import HealthState
+from wire.messages import HealthState, OperationKind
 
 
 class RuleBroken(AssertionError):
     """A rule of the design does not hold."""
 
 
-@dataclass(eq=False)
-class Loss:
-    """Replicas of one service on one node that are gone, and not by our doing. `known_at`: None until it could be."""
-
-    node: SimNode
-    service: int
-    lost_at: float
-    known_at: float | None = None
-    back_at: float | None = None
-
-    def unknown_at(self, moment: float) -> bool:
-        """Whether nobody could have counted with it at that moment."""
-        return self.known_at is None or self.known_at >= moment
-
-
-@dataclass(eq=False)
-class Record:
-    """What the judge remembers of one node."""
-
-    granted_at: float = 0.0
-    """When the lease was granted under which it goes down next, or went down last."""
-    live_until: float = 0.0
-    """Until when a lease that was delivered to it lives."""
-    down_since: float | None = None
-    """Not serving, for whatever reason."""
-    down_known_at: float | None = None
-    unhealthy_known: bool = False
-    """The newest that could be known of its checks is that they fail."""
-    missing_already: bool = False
-    """So it was when its lease was granted: who is missing costs its groups nothing more."""
-    ours: bool = False
-    """It is down by our doing."""
-    failed: set[str] = field(default_factory=set)
-    """Versions that did not prove themselves here."""
-    confirmed_at: float = 0.0
-    """Since when the booted version is confirmed; 0: since before the run."""
-    safe_slot: str = "A"
-    """The slot that a power cut must boot while no lease lives."""
+Objection = Callable[[int, str, str, Soaked], str]
+"""See `gate.Gate.objection`: of this node's number, under this operation, to this version."""
 
 
 class Judge(Watch):
     """`rollout_of`: id of the rollout of an operation, empty for none."""
 
-    def __init__(self, story: Story, rollout_of: Callable[[str], str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        story: Story,
+        rollout_of: Callable[[str], str],
+        say: Callable[[str], None],
+        objection: Objection = lambda number, operation_id, version, soaked: "",
+    ) -> None:
         super().__init__(len(story.scenario.services))
         self._say = say
         self._story = story
         self._rollout_of = rollout_of
+        self._objection = objection
         self.records: dict[int, Record] = defaultdict(Record)
         self.requests: dict[str, float] = {}
         """Nonce → when the request left its node."""
@@ -159,7 +131,18 @@ class Judge(Watch):
             raise RuleBroken(f"{node.spec.name} writes the slot that it runs from")
         if node.machine.running.state is not EntryState.GOOD:
             raise RuleBroken(f"{node.spec.name} writes its way back while it is on trial")
+        self._way_back(node, now)
         self._no_retry(node)
+
+    def _way_back(self, node: SimNode, now: float) -> None:
+        """Rule 2: what is booted has soaked, and its rollout kept the way back for long enough."""
+        record = self._record(node)
+        kept_s = min((group.way_back_s for group in self._story.groups if group.takes(node.spec.zone)), default=0.0)
+        if record.confirmed_at and now < record.confirmed_at + kept_s - 1e-6:
+            raise RuleBroken(
+                f"{node.spec.name} writes its way back {now - record.confirmed_at:.1f} s after it was confirmed, and "
+                f"has to keep it for {kept_s:.0f} s"
+            )
 
     def _no_retry(self, node: SimNode) -> None:
         """Rule 5: no automatic retry into a version that failed here."""
@@ -174,6 +157,21 @@ class Judge(Watch):
             self._no_retry(node)
             if now > self._record(node).live_until + 1e-6:
                 raise RuleBroken(f"{node.spec.name} arms slot {slot} without a live lease")
+            self._passes_gate(node)
+
+    def _passes_gate(self, node: SimNode) -> None:
+        """Rule 7 bars nothing that leads back; all else waits for freezes, windows and canaries."""
+        operation = node.state.operation
+        if operation is None or operation.kind is OperationKind.ROLLBACK:
+            return
+        version = operation.image.version if operation.image is not None else ""
+        objection = self._objection(node.spec.number, operation.id, version, self._has_soaked)
+        if objection:
+            raise RuleBroken(f"{node.spec.name} moves to {version or 'the same slot'} and {objection}")
+
+    def _has_soaked(self, number: int, version: str, soak_s: float, moment: float) -> bool:
+        spans = [span for span in self.records[number].proved if span.version == version]
+        return sum(span.before(moment) for span in spans) >= soak_s - SOAK_SLACK_S
 
     def _goes_down(self, node: SimNode, now: float) -> None:
         record = self._record(node)
@@ -186,30 +184,36 @@ class Judge(Watch):
         self.reboots += 1
         if now > record.live_until + 1e-6:
             raise RuleBroken(f"{node.spec.name} reboots without a live lease")
+        self._passes_gate(node)
         self._down(node, now, ours=True)
         self._budgets(node, now)
         self._exposure(node)
 
     def _down(self, node: SimNode, now: float, *, ours: bool) -> None:
         record = self._record(node)
+        if node.body.up:
+            on_trial = node.machine.booted != record.safe_slot
+            record.may_switch = on_trial or now <= record.live_until + DISARM_S
+        close_span(record, now)
         if record.down_since is None:
             record.down_since, record.down_known_at, record.ours = now, None, ours
 
     def _booted(self, node: SimNode, slot: str, now: float) -> None:
         """Rule 2: a power cut at any moment boots the confirmed slot unless a lease was live."""
         record = self._record(node)
-        leased = now - record.live_until < BOOT_MOST_S
-        if slot != record.safe_slot and not leased:
+        if slot != record.safe_slot and not record.may_switch:
             raise RuleBroken(f"{node.spec.name} boots slot {slot} without a lease; {record.safe_slot} is confirmed")
         record.live_until = 0.0 if slot == record.safe_slot else record.live_until
         if node.machine.running.state is EntryState.GOOD:
             record.safe_slot = slot
             record.down_since = None
+            open_span(record, node.machine.running.version, now)
 
     def _confirmed(self, node: SimNode, now: float) -> None:
         record = self._record(node)
         if record.safe_slot != node.machine.booted:
             record.confirmed_at = now
+            open_span(record, node.machine.running.version, now)
         record.safe_slot, record.live_until, record.down_since = node.machine.booted, 0.0, None
 
     # --- groups and rollouts --------------------------------------------------------------------------------
@@ -245,10 +249,10 @@ class Judge(Watch):
         """At most one wave is exposed to a version that has not proved itself."""
         operation = node.state.operation
         rollout = self._rollout_of(operation.id) if operation is not None else ""
-        if not rollout or rollout not in self._story.exposures or not self._under_way(node, rollout):
+        if not rollout or rollout not in self._story.plans or not self._under_way(node, rollout):
             return
         exposed = [other for other in self.nodes if self._under_way(other, rollout)]
-        self._within(len(exposed), self._story.exposures[rollout], "may be exposed", node, exposed)
+        self._within(len(exposed), self._story.plans[rollout].max_unavailable, "may be exposed", node, exposed)
 
     def _under_way(self, node: SimNode, rollout: str) -> bool:
         operation = node.state.operation
@@ -259,6 +263,7 @@ class Judge(Watch):
         return self._rollout_of(operation.id) == rollout
 
 
-BOOT_MOST_S = 400.0
-"""Longest time between the end of a lease under which a machine went down and the end of its boots."""
+DISARM_S = 5.0
+"""From the end of a lease until a machine has disarmed what was armed under it."""
+SOAK_SLACK_S = 1.0
 EXPOSED = frozenset({Step.REBOOTING, Step.CONFIRMING, Step.SOAKING})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, exists, or_, select
 
 from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.store import schema
 from tests.simulation.judge import RuleBroken
 from tests.simulation.story import BAD
-from wire.messages import Result
+from wire.messages import Phase, Result
 
 _o, _r, _n, _l = schema.operations.c, schema.rollouts.c, schema.rollout_nodes.c, schema.leases.c
 FAILURES = frozenset(
@@ -36,17 +36,22 @@ class Ledger:
 
     def look(self, conn: Connection) -> None:
         """Rule 9: terminal states are terminal; an operation ends once."""
-        for operation_id, result in conn.execute(select(_o.id, _o.result).where(_o.state == "ended")):
+        for operation_id, result in conn.execute(_ENDED):
             if self._ended.setdefault(operation_id, result) != result:
                 raise RuleBroken(f"{operation_id} ended as {self._ended[operation_id]} and then as {result}")
-        open_ids = conn.execute(select(_o.id).where(_o.state == "open")).scalars()
+        open_ids = conn.execute(_OPEN).scalars()
         if again := self._ended.keys() & set(open_ids):
             raise RuleBroken(f"{sorted(again)} had ended and are open again")
-        for rollout_id, state in conn.execute(select(_r.id, _r.state)):
+        for rollout_id, state in conn.execute(_STATES):
             if rollout_id in self._over and self._over[rollout_id] != state:
                 raise RuleBroken(f"{rollout_id} was {self._over[rollout_id]} and is {state}")
             if RolloutState(state) in TERMINAL:
                 self._over[rollout_id] = state
+
+
+_ENDED = select(_o.id, _o.result).where(_o.state == "ended")
+_OPEN = select(_o.id).where(_o.state == "open")
+_STATES = select(_r.id, _r.state)
 
 
 def failures(conn: Connection) -> list[tuple[int, str, str]]:
@@ -90,3 +95,28 @@ def waiting(conn: Connection) -> list[Mapping[str, Any]]:
         }
         for row in conn.execute(query)
     ]
+
+
+def silently_waiting(conn: Connection) -> list[str]:
+    """Nodes of running rollouts that wait and say nothing of why: without an order, or staged and connected, and never
+    granted a lease; in words."""
+    return [f"node {int(row.node_id[5:])} in rollout {row.rollout_id[-4:]}" for row in conn.execute(_SILENT)]
+
+
+_ASKS = and_(
+    _n.state == RolloutNodeState.ORDERED.value,
+    _o.state == "open",
+    _o.phase == Phase.STAGED.value,
+    _o.lease_nonce.is_not(None),
+    _o.hold.is_(None),
+    schema.nodes.c.connection == "online",
+    ~exists().where(_l.operation_id == _o.id),
+)
+_SILENT = (
+    select(_n.node_id, _n.rollout_id)
+    .join_from(schema.rollout_nodes, schema.rollouts, _r.id == _n.rollout_id)
+    .join(schema.nodes, schema.nodes.c.id == _n.node_id)
+    .outerjoin(schema.operations, _o.id == _n.operation_id)
+    .where(_r.state == RolloutState.RUNNING.value, _n.hold.is_(None))
+    .where(or_(_n.state == RolloutNodeState.WAITING.value, _ASKS))
+)

@@ -11,6 +11,8 @@ from sim.dice import Dice
 from sim.scenario import Scenario, checked, parse_scenario
 
 TARGET, OTHER, BAD = "2.0.0", "3.0.0", "9.0.0"
+START_MINUTE = 8 * 60
+"""Of the day: when a run begins."""
 CALM_S = 200.0
 """After this nothing more goes wrong, and everything has to come to its end."""
 
@@ -63,6 +65,27 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Minutes of each day (UTC) in which the group's windows are closed."""
+
+    first_minute: int
+    last_minute: int
+
+    @property
+    def windows(self) -> list[dict[str, Any]]:
+        """What is left of the day; the run begins at 08:00."""
+        spans = (("00:00", _time(self.first_minute)), (_time(self.last_minute), "00:00"))
+        return [{"days": _DAYS, "opens": opens, "closes": closes, "zone": "UTC"} for opens, closes in spans]
+
+
+def _time(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+_DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+@dataclass(frozen=True)
 class GroupPlan:
     name: str
     selector: str
@@ -71,6 +94,16 @@ class GroupPlan:
     max_unavailable: int
     max_per_zone: int
     policy: Mapping[str, Any]
+    gap: Gap | None = None
+
+    @property
+    def soak_s(self) -> float:
+        return float(self.policy["timing"]["soak_s"])
+
+    @property
+    def way_back_s(self) -> float:
+        """How long after its confirmation a node's old slot is its way back at least."""
+        return self.soak_s + float(self.policy["timing"]["keep_way_back_s"])
 
     def takes(self, zone: str) -> bool:
         return self.zone in ("", zone)
@@ -91,8 +124,8 @@ class Story:
     """Between two rounds without a nudge."""
     wake_s: float
     """From a nudge to a round."""
-    exposures: dict[str, int] = field(default_factory=dict)
-    """Rollout id → most nodes that may be exposed; filled in as they are made."""
+    plans: dict[str, GroupPlan] = field(default_factory=dict)
+    """Rollout id → its group; filled in as they are made."""
 
 
 def story(seed: int) -> Story:
@@ -101,7 +134,7 @@ def story(seed: int) -> Story:
     scenario = _scenario(seed, dice)
     floors = [0 if each.per_node else max(1, each.replicas - 1) for each in scenario.services]
     version = BAD if dice.chance() < 0.3 else TARGET
-    groups = _groups(dice, scenario)
+    groups = _groups(dice, scenario, keep_s=10.0 * (2 + dice.below(10)) if dice.chance() < 0.25 else 0.0)
     return Story(
         seed=seed,
         scenario=scenario,
@@ -116,7 +149,9 @@ def story(seed: int) -> Story:
 
 
 def _scenario(seed: int, dice: Dice) -> Scenario:
-    nodes = [2, 3, 3, 3, 4, 4, 5, 5, 6, 8][dice.below(10)] if dice.chance() < 0.3 else 2 + dice.below(2)
+    nodes = [3, 3, 3, 4, 4, 5, 5, 6][dice.below(8)] if dice.chance() < 0.3 else 2 + dice.below(2)
+    if dice.chance() < 0.03:
+        nodes = 8 + dice.below(5)
     zones = ["a", "b", "c"][: 1 + dice.below(3)]
     lines = [f"seed = {seed}", "[fleet]", f"nodes = {nodes}", f"zones = {zones}"]
     lines += ["[durations]", "boot_s = [3, 10]", "shutdown_s = [1, 2]", "containers_s = [1, 6]"]
@@ -152,15 +187,17 @@ def _broken(dice: Dice) -> list[str]:
     return lines
 
 
-def _groups(dice: Dice, scenario: Scenario) -> list[GroupPlan]:
-    groups = [_group(dice, "all", "zone", "")]
+def _groups(dice: Dice, scenario: Scenario, keep_s: float) -> list[GroupPlan]:
+    first = START_MINUTE + 1 + dice.below(2)
+    gap = Gap(first, first + 1 + dice.below(2)) if dice.chance() < 0.15 else None
+    groups = [_group(dice, "all", "zone", "", keep_s, gap)]
     if dice.chance() < 0.3:
         zone = scenario.fleet.zones[0]
-        groups.append(_group(dice, "zone", f"zone={zone}", zone))
+        groups.append(_group(dice, "zone", f"zone={zone}", zone, keep_s, None))
     return groups
 
 
-def _group(dice: Dice, name: str, selector: str, zone: str) -> GroupPlan:
+def _group(dice: Dice, name: str, selector: str, zone: str, keep_s: float, gap: Gap | None) -> GroupPlan:
     most = 1 + dice.below(3)
     per_zone = 1 + dice.below(2) if dice.chance() < 0.3 else 0
     policy: dict[str, Any] = {
@@ -170,7 +207,7 @@ def _group(dice: Dice, name: str, selector: str, zone: str) -> GroupPlan:
             "lease_s": 60.0,
             "reboot_deadline_s": 900.0,
             "stage_deadline_s": 3600.0,
-            "keep_way_back_s": 0.0,
+            "keep_way_back_s": keep_s,
         },
         "canaries": {"count": dice.below(3)},
         "canary_soak_s": 10.0 * dice.below(4),
@@ -186,7 +223,9 @@ def _group(dice: Dice, name: str, selector: str, zone: str) -> GroupPlan:
         policy |= {"domain_label": "zone", "one_domain_after_another": True}
     if dice.chance() < 0.2:
         policy |= {"drain": "10-move", "drain_s": 20.0}
-    return GroupPlan(name, selector, zone, most, per_zone, policy)
+    if gap is not None:
+        policy["windows"] = gap.windows
+    return GroupPlan(name, selector, zone, most, per_zone, policy, gap)
 
 
 def _events(dice: Dice) -> list[Event]:
@@ -198,6 +237,8 @@ def _events(dice: Dice) -> list[Event]:
     for deed in Deed:
         if dice.chance() < 0.15:
             events.append(_event(dice, deed))
+    if dice.chance() < 0.1:  # two rollouts over the same nodes from the beginning
+        events.append(Event(21.0 + 20.0 * dice.chance(), Deed.SECOND, dice.bits()))
     return sorted(events, key=lambda event: event.at_s)
 
 

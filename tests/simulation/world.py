@@ -24,9 +24,10 @@ from sim.node import SimNode
 from sim.simulated import SimFleet
 from sim.watch import Watch
 from tests.server_kit import OPERATOR, add_image
+from tests.simulation.gate import Gate, Patience, Soaked
 from tests.simulation.gateway import Gateway
 from tests.simulation.judge import Judge, RuleBroken
-from tests.simulation.ledger import Ledger
+from tests.simulation.ledger import Ledger, silently_waiting
 from tests.simulation.network import LOOK_S, Network, Way
 from tests.simulation.stage import START, Killed, fresh_stage
 from tests.simulation.story import BAD, OTHER, TARGET, Story
@@ -74,7 +75,8 @@ class World(Network):
         self._depth = 0
         self.deaf = False
         self.kill_in: int | None = None
-        self.judge = Judge(story, self.rollout_of, self.say)
+        self.gate, self.patience = Gate(story), Patience()
+        self.judge = Judge(story, self.rollout_of, self.say, self._objection)
         self._judged = watch is None
         self.fleet = SimFleet(story.scenario, START, watch or self.judge)
         self.judge.nodes = self.fleet.nodes
@@ -82,7 +84,6 @@ class World(Network):
         self.gateway: Gateway | None = None
         self.conductors: list[Conductor | None] = [None] * story.conductors
         self.ledger = Ledger()
-        self._leases: set[str] = set()
         self._rollouts: dict[str, str] = {}
         self._beat_at = self._round_at = START
 
@@ -295,22 +296,28 @@ class World(Network):
             return
         self._beat()
         lives = self.act(f"conductor {place}", conductor.round)
-        self._note_leases()
+        self._look_at_rows(lives=lives)
         if lives:
             self.after(self.story.round_s, lambda: self._round(place), f"round {place}")
 
-    def _note_leases(self) -> None:
-        """Tell the judge of leases that were granted at this moment."""
+    def _look_at_rows(self, *, lives: bool) -> None:
+        """Tell the judge of leases that were granted at this moment; see whether who waits knows why (`lives`: the
+        conductor ended its round)."""
         if not self._judged:
             return
         with self.stage.read() as conn:
-            rows = conn.execute(select(schema.leases.c.id, schema.leases.c.node_id)).all()
+            granted = self.gate.look(conn, self.now)
             self.ledger.look(conn)
-        for lease_id, node_id in rows:
-            if lease_id not in self._leases:
-                self._leases.add(lease_id)
-                self.say(f"lease for {int(node_id[5:])}")
-                self.judge.granted(int(node_id[5:]), self.now)
+            silent = self.patience.look(silently_waiting(conn), self.now) if lives and self.gateway is not None else ""
+        for lease in granted:
+            self.say(f"lease for {lease.number}")
+            self.judge.granted(lease.number, self.now)
+        if silent:
+            raise RuleBroken(f"{silent} waits without a reason")
+
+    def _objection(self, number: int, operation_id: str, version: str, soaked: Soaked) -> str:
+        with self.stage.read() as conn:
+            return self.gate.objection(number, operation_id, version, soaked, conn)
 
     def operate(self, work: Callable[[], object], words: str) -> bool:
         """An operator's action; what is not possible changes nothing."""
