@@ -25,7 +25,7 @@ from app.services import domain_losses
 from app.services.endings import end_operation, name_of
 from app.services.nodes import NO_PIN, pin_of
 from app.services.orders import give_order
-from app.store import audit, canary_clocks, events, fleet, gateways, nodes, operations, rollouts
+from app.store import audit, canary_clocks, events, fleet, gateways, nodes, operation_clocks, operations, rollouts
 from app.store.database import Database, Priority
 from wire.messages import Phase, Result
 
@@ -62,8 +62,7 @@ def _count_operations(db: Database, now: float) -> int:
     """Count the time of open operations that we could hear; how many clocks moved. Nothing is written for those that
     wait for us: thousands may, for hours."""
     with db.read() as conn:
-        running = operations.with_running_clocks(conn, now - _ASKS_S, now)
-        waiting = [operation for operation in running if due(operation.clock_at, now)]
+        waiting = operation_clocks.due(conn, now - _ASKS_S, now)
         seen, policy = gateways.all_seen(conn), fleet.policy(conn)
         on = nodes.gateway_of(conn, [operation.node_id for operation in waiting])
         lost = {node_id for loss in domain_losses.current(conn, now) for node_id in loss.nodes} if waiting else set()
@@ -71,13 +70,15 @@ def _count_operations(db: Database, now: float) -> int:
         some = waiting[start : start + _BATCH]
         with db.write(Priority.BACKGROUND) as change:
             free = operations.claim(change.conn, [operation.id for operation in some])
+            heard = []
             for operation in some:
                 if operation.id not in free:
                     continue  # looked at again in a second
                 heard_s = operation.heard_s
                 if operation.node_id not in lost:  # what its whole domain went through says nothing of the node
                     heard_s += _counted_s(operation, seen, on.get(operation.node_id), now, policy)
-                operations.advance_clock(change.conn, operation, heard_s, now)
+                heard.append((operation, heard_s))
+            operation_clocks.advance(change.conn, heard, now)
     return len(waiting)
 
 
@@ -100,8 +101,7 @@ def waits_for_us(operation: Operation, now: float) -> bool:
 def end_overdue(db: Database, now: float) -> int:
     """End operations whose phase took longer than its deadline; a lease stays until its node is seen."""
     with db.read() as conn:
-        running = operations.with_running_clocks(conn, now - _ASKS_S, now)
-        late = [operation for operation in running if _overdue(operation)]
+        late = [one for one in operation_clocks.maybe_overdue(conn, now - _ASKS_S, now) if _overdue(one)]
     return sum(_end_overdue(db, operation, now) for operation in late)
 
 

@@ -61,6 +61,8 @@ def _give(db: Database, rollout: Rollout, now: float) -> int:
     ordered = 0
     for _ in range(_LOOKS):
         with db.read() as conn:
+            if not rollout_queue.anybody(conn, rollout.id):
+                return ordered
             downloading = rollout_seen.downloading(conn, rollout.id, now - _BEGUN_S)
             places = rollout.policy.stage_parallel - downloading if rollout.kind is RolloutKind.UPDATE else PER_LOOK
             most = min(places, PER_LOOK - ordered)

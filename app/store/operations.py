@@ -7,10 +7,9 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, insert, not_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, insert, select, update
 
 from app.core.nodes import Delivery, Operation, OperationState, Previous
-from app.core.slots import ARMED
 from app.store.schema import images, leases, nodes, operations
 from wire.messages import OperationKind, Order, Phase, Result
 
@@ -21,7 +20,8 @@ _DELIVERY = "delivery"
 """Beside the durations in the frozen policy of an operation."""
 
 
-def _query() -> Select[Any]:
+def every() -> Select[Any]:
+    """All of them, for queries that narrow it; each row is one for `operation_of`."""
     return select(operations, _HOLDS_LEASE.label("holds_lease"))
 
 
@@ -56,56 +56,37 @@ def add(conn: Connection, operation: Operation) -> None:
 
 
 def get(conn: Connection, operation_id: str, *, lock: bool = False) -> Operation | None:
-    query = _query().where(operations.c.id == operation_id)
+    query = every().where(operations.c.id == operation_id)
     row = conn.execute(query.with_for_update(of=operations, key_share=True) if lock else query).one_or_none()
-    return None if row is None else _operation(row)
+    return None if row is None else operation_of(row)
 
 
 def open_of(conn: Connection, node_id: str) -> list[Operation]:
     """Open operations of a node, oldest first: the desired one, and others of which the node owes its word."""
-    return [_operation(row) for row in conn.execute(_open_of(), {"node_id": node_id})]
+    return [operation_of(row) for row in conn.execute(_open_of(), {"node_id": node_id})]
 
 
 @cache
 def _open_of() -> Select[Any]:
     of_node = operations.c.node_id == bindparam("node_id"), operations.c.state == OperationState.OPEN.value
-    return _query().where(*of_node).order_by(operations.c.created_at, operations.c.id)
+    return every().where(*of_node).order_by(operations.c.created_at, operations.c.id)
 
 
 def all_open(conn: Connection) -> list[Operation]:
     """All open operations of the fleet, oldest first."""
-    query = _query().where(operations.c.state == OperationState.OPEN.value)
-    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
-
-
-def with_running_clocks(conn: Connection, asked_since: float, now: float) -> list[Operation]:
-    """Open operations, oldest first, without those that wait for an answer of ours: unarmed, not soaking, and their
-    node asked for its lease after `asked_since`, and before now plus as long."""
-    span = {"first": asked_since, "last": 2 * now - asked_since}
-    return [_operation(row) for row in conn.execute(_with_running_clocks(), span)]
-
-
-@cache
-def _with_running_clocks() -> Select[Any]:
-    waiting = and_(
-        operations.c.phase.not_in([phase.value for phase in (*ARMED, Phase.SOAKING)]),
-        operations.c.lease_nonce_at.is_not(None),
-        operations.c.cancel_asked_at.is_(None),
-        operations.c.lease_nonce_at.between(bindparam("first"), bindparam("last")),
-    )
-    query = _query().where(operations.c.state == OperationState.OPEN.value, not_(waiting))
-    return query.order_by(operations.c.created_at, operations.c.id)
+    query = every().where(operations.c.state == OperationState.OPEN.value)
+    return [operation_of(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 
 def with_cancel_asked(conn: Connection) -> list[Operation]:
     """Open operations that somebody cancelled, oldest first."""
-    query = _query().where(operations.c.state == OperationState.OPEN.value, operations.c.cancel_asked_at.is_not(None))
-    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+    query = every().where(operations.c.state == OperationState.OPEN.value, operations.c.cancel_asked_at.is_not(None))
+    return [operation_of(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 
 def unarmed_towards(conn: Connection, digests: Sequence[str]) -> list[Operation]:
     """Open orders of operators that stage one of these contents and have armed nothing, oldest first."""
-    query = _query().where(
+    query = every().where(
         operations.c.state == OperationState.OPEN.value,
         operations.c.target_digest.in_(digests),
         operations.c.kind.in_((OperationKind.STAGE.value, OperationKind.ACTIVATE.value)),
@@ -113,19 +94,19 @@ def unarmed_towards(conn: Connection, digests: Sequence[str]) -> list[Operation]
         operations.c.cancel_asked_at.is_(None),
         operations.c.rollout_id.is_(None),
     )
-    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+    return [operation_of(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 
 def with_unused_leases(conn: Connection) -> list[Operation]:
     """Open updates and reboots that have their lease and have armed nothing, oldest first."""
-    query = _query().where(
+    query = every().where(
         operations.c.state == OperationState.OPEN.value,
         operations.c.kind.in_((OperationKind.ACTIVATE.value, OperationKind.REBOOT.value)),
         operations.c.phase.in_((Phase.IDLE.value, Phase.STAGING.value, Phase.STAGED.value)),
         operations.c.cancel_asked_at.is_(None),
         _HOLDS_LEASE,
     )
-    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+    return [operation_of(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 
 @cache
@@ -205,23 +186,6 @@ def claim(conn: Connection, operation_ids: Sequence[str]) -> set[str]:
     return set(conn.execute(free.with_for_update(skip_locked=True, key_share=True)).scalars())
 
 
-def advance_clock(conn: Connection, operation: Operation, heard_s: float, now: float) -> bool:
-    """Count time, unless another conductor counted it."""
-    advanced = conn.execute(
-        update(operations)
-        .where(
-            operations.c.id == operation.id,
-            operations.c.state == OperationState.OPEN.value,
-            operations.c.phase == operation.phase.value,
-            operations.c.clock_at.is_(None)
-            if operation.clock_at is None
-            else operations.c.clock_at == operation.clock_at,
-        )
-        .values(heard_s=heard_s, clock_at=now)
-    )
-    return advanced.rowcount == 1
-
-
 def note_request(conn: Connection, operation: Operation, nonce: str, now: float) -> bool:
     """The newest lease request of an open operation; when it first asked stays."""
     asked_at = operation.lease_asked_at if operation.lease_asked_at is not None else now
@@ -285,7 +249,7 @@ def delivery_of(policy: dict[str, Any]) -> Delivery:
     return Delivery() if stored is None else Delivery(**{**stored, "mirrors": tuple(stored["mirrors"])})
 
 
-def _operation(row: Row[Any]) -> Operation:
+def operation_of(row: Row[Any]) -> Operation:
     return Operation(
         id=row.id,
         node_id=row.node_id,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, exists, or_
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, or_, select
 
 from app.core.holds import HoldCode
 from app.core.rollouts import RolloutNodeState
@@ -30,6 +30,11 @@ _PAST_RECALL = exists().where(
 """A way back does not wait for what has armed nothing, nor for a soak (rule 7)."""
 
 
+def anybody(conn: Connection, rollout_id: str) -> bool:
+    """Whether any node is without an order: in most of a rollout's time none is."""
+    return conn.execute(_anybody(), {"rollout_id": rollout_id}).first() is not None
+
+
 def waiting(reader: Reader, rollout_id: str, *, leads_back: bool) -> list[Facts]:
     """All nodes without an order."""
     rows = reader.conn.execute(_waiting(leads_back).order_by(nodes.c.id), {"rollout_id": rollout_id})
@@ -44,6 +49,12 @@ def next_ones(
     given = {"rollout_id": rollout_id, "now": reader.now, "latest": reader.now + jitter_s, "most": limit}
     codes = tuple(sorted(code.value for code in but))
     return [_facts(reader, row) for row in reader.conn.execute(_next_ones(leads_back, codes), given)]
+
+
+@cache
+def _anybody() -> Select[Any]:
+    here = _c.rollout_id == bindparam("rollout_id"), _c.state == RolloutNodeState.WAITING.value
+    return select(_c.node_id).where(*here, _c.operation_id.is_(None)).limit(1)
 
 
 @cache

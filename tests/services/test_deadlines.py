@@ -11,7 +11,7 @@ from app.core.clocks import LONGEST_STEP_S
 from app.core.nodes import Connection, Node, Operation
 from app.core.policy import Policy
 from app.services import deadlines
-from app.store import events, leases, nodes, operations, schema
+from app.store import events, leases, nodes, operation_clocks, operations, schema
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import NOW
@@ -93,8 +93,8 @@ def test_a_conductor_that_was_away_counts_little(database: Database, node_id: st
 def test_two_conductors_do_not_count_twice(database: Database, node_id: str) -> None:
     found = operation(database)
     with database.write() as change:
-        assert operations.advance_clock(change.conn, found, 10.0, NOW + 10)
-        assert not operations.advance_clock(change.conn, found, 10.0, NOW + 10)
+        operation_clocks.advance(change.conn, [(found, 10.0)], NOW + 10)
+        operation_clocks.advance(change.conn, [(found, 11.0)], NOW + 11)
     assert operation(database).heard_s == 10.0
 
 

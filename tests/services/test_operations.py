@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from app.core.nodes import Operation
 from app.core.operations import Action, refusal
 from app.services import operations as service
-from app.store import events, failed_versions, leases, nodes, operations, schema
+from app.store import events, failed_versions, leases, nodes, operation_clocks, operations, schema
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import NOW, digest_of
@@ -114,7 +114,9 @@ def report(db: Database, node_id: str, result: Result, **given: Any) -> None:
 
 def test_a_phase_is_recorded_and_its_clock_begins_anew(database: Database, node_id: str) -> None:
     with database.write() as change:
-        operations.advance_clock(change.conn, operations.get(change.conn, OP), 99.0, NOW + 5)  # type: ignore[arg-type]
+        found = operations.get(change.conn, OP)
+        assert found is not None
+        operation_clocks.advance(change.conn, [(found, 99.0)], NOW + 5)
     observe(database, node_id, Phase.STAGING)
     operation = read(database)
     assert (operation.phase, operation.phase_at, operation.heard_s) == (Phase.STAGING, LATER, 0.0)

@@ -1,0 +1,87 @@
+"""The clocks of open operations: how long each was in its phase while its node could be heard (core.clocks)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Select, Update, and_, bindparam, func, not_, or_, update
+
+from app.core.clocks import STEP_S
+from app.core.nodes import Operation, OperationState
+from app.core.policy import Policy
+from app.core.slots import ARMED
+from app.store.operations import every, operation_of
+from app.store.schema import operations
+from wire.messages import Phase
+
+
+def due(conn: Connection, asked_since: float, now: float) -> list[Operation]:
+    """Open operations whose time is to be counted (core.clocks.due), oldest first, without those that wait for an
+    answer of ours: unarmed, not soaking, not to be cancelled, and their node asked for its lease after `asked_since`,
+    and before now plus as long."""
+    span = {"first": asked_since, "last": 2 * now - asked_since, "now": now, "due": now - STEP_S}
+    return [operation_of(row) for row in conn.execute(_due(), span)]
+
+
+def maybe_overdue(conn: Connection, asked_since: float, now: float) -> list[Operation]:
+    """As `due`, those that have been in their phase for longer than the shortest of all deadlines."""
+    span = {"first": asked_since, "last": 2 * now - asked_since}
+    return [operation_of(row) for row in conn.execute(_maybe_overdue(), span)]
+
+
+@cache
+def _due() -> Select[Any]:
+    at = operations.c.clock_at
+    return _counting().where(or_(at.is_(None), at > bindparam("now"), at <= bindparam("due")))
+
+
+@cache
+def _maybe_overdue() -> Select[Any]:
+    """Whatever the phase, its deadline is one of these two or longer (core.clocks.deadline_s)."""
+    shortest = [
+        func.coalesce(operations.c.policy[name].as_float(), default)
+        for name, default in (
+            ("stage_deadline_s", Policy().stage_deadline_s),
+            ("reboot_deadline_s", Policy().reboot_deadline_s),
+        )
+    ]
+    return _counting().where(or_(*(operations.c.heard_s > limit for limit in shortest)))
+
+
+def _counting() -> Select[Any]:
+    waiting = and_(
+        operations.c.phase.not_in([phase.value for phase in (*ARMED, Phase.SOAKING)]),
+        operations.c.lease_nonce_at.is_not(None),
+        operations.c.cancel_asked_at.is_(None),
+        operations.c.lease_nonce_at.between(bindparam("first"), bindparam("last")),
+    )
+    query = every().where(operations.c.state == OperationState.OPEN.value, not_(waiting))
+    return query.order_by(operations.c.created_at, operations.c.id)
+
+
+def advance(conn: Connection, heard: Sequence[tuple[Operation, float]], now: float) -> None:
+    """Count time: (operation, seconds heard in all). Whom another conductor counted, or who moved on, stays."""
+    rows = [
+        {"of_id": one.id, "of_phase": one.phase.value, "of_clock_at": _or_never(one.clock_at), "to_heard_s": heard_s}
+        for one, heard_s in heard
+    ]
+    if rows:
+        conn.execute(_advance(), [row | {"to_clock_at": now} for row in rows])
+
+
+@cache
+def _advance() -> Update:
+    c = operations.c
+    same_clock = func.coalesce(c.clock_at, _NEVER) == bindparam("of_clock_at")
+    here = c.id == bindparam("of_id"), c.state == OperationState.OPEN.value, c.phase == bindparam("of_phase")
+    values: dict[str, Any] = {"heard_s": bindparam("to_heard_s"), "clock_at": bindparam("to_clock_at")}
+    return update(operations).where(*here, same_clock).values(**values)
+
+
+_NEVER = -1.0
+
+
+def _or_never(at: float | None) -> float:
+    return _NEVER if at is None else at
