@@ -210,7 +210,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 ready=not draw(odd),
                 canary=draw(_rarely),
                 override_floor=draw(odd),
-                override_failed=draw(odd),
+                override_failed=draw(st.booleans()),
             )
             for one, of in wanted
         ),

@@ -16,7 +16,7 @@ from app.core.planning.words import service_name
 from app.core.rollouts import RolloutState
 from app.core.snapshot import Snapshot
 from tests.core.hold_truth import FOR_GOOD, GATES, ROOM, Case, is_true, lacks
-from tests.core.plan_fleets import ALL, snapshots, target, without
+from tests.core.plan_fleets import ALL, group, node, snapshot, snapshots, target, without
 
 
 @settings(max_examples=250, deadline=None)
@@ -162,3 +162,15 @@ def test_a_floor_that_is_taken_away_moves_exactly_the_nodes_that_it_held(snapsho
         assert set(after.admitted) - set(before.admitted) == {place for place in held if place not in after.holds}
         assert before.holds.keys() - held <= after.holds.keys()
         assert not {place for place, hold in after.holds.items() if hold.subject == service_name(service.key)}
+
+
+def test_each_group_limits_its_own_domains() -> None:
+    """The first group spreads over zones without a limit, the second allows one node of each rack."""
+    groups = (group("a", domain_label="zone"), group("b", domain_label="rack", max_per_domain=1))
+    nodes = [
+        node(f"n{place}", groups=("a", "b"), labels={"zone": "z", "rack": rack}) for place, rack in enumerate("1122")
+    ]
+    made = plan(snapshot(nodes, groups=groups))
+    assert {nodes[place].labels["rack"] for place in made.admitted} == {"1", "2"} and len(made.admitted) == 2
+    assert {(hold.code, hold.subject) for hold in made.holds.values()} == {(HoldCode.DOMAIN_BUDGET, "b")}
+    assert [len(wave.nodes) for wave in made.waves] == [2, 2]
