@@ -23,6 +23,8 @@ def main() -> int:
     parser.add_argument("--from", type=int, dest="first", default=1)
     parser.add_argument("--step", type=int, default=1, help="to the next seed, where others run those between")
     parser.add_argument("--for", type=float, dest="seconds", default=60.0)
+    parser.add_argument("--least", type=int, default=0, help="no fewer seeds than this, if patience lasts")
+    parser.add_argument("--patience", type=float, default=float("inf"), help="seconds for the least")
     parser.add_argument("--most", type=int, default=sys.maxsize, help="no more seeds than this, whatever the time")
     parser.add_argument("--keep-going", action="store_true", help="after a seed that breaks a rule")
     options = parser.parse_args()
@@ -31,7 +33,7 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], environ)
     if options.seed is not None:
         return _one(options.seed)
-    return _many(options.first, options.step, options.seconds, options.most, keep_going=options.keep_going)
+    return _many(options)
 
 
 def _one(seed: int) -> int:
@@ -47,7 +49,7 @@ def _one(seed: int) -> int:
     return 1 if outcome.broken else 0
 
 
-def _many(first: int, step: int, seconds: float, most: int, *, keep_going: bool) -> int:
+def _many(options: argparse.Namespace) -> int:
     """Prints a line for each seed that breaks a rule, and at last how many ran."""
     from tests.simulation.judge import RuleBroken
     from tests.simulation.run import run_seed
@@ -60,9 +62,9 @@ def _many(first: int, step: int, seconds: float, most: int, *, keep_going: bool)
     signal.signal(signal.SIGALRM, hangs)
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)  # a run leaves little behind, and looking for it often takes a tenth of the time
-    until, count, broken, seed = time.monotonic() + seconds, 0, 0, first
+    began, count, broken, seed = time.monotonic(), 0, 0, options.first
     try:
-        while time.monotonic() < until and count < most:
+        while _goes_on(options, time.monotonic() - began, count):
             signal.alarm(HANGS_S)
             outcome = run_seed(seed)
             signal.alarm(0)
@@ -70,13 +72,18 @@ def _many(first: int, step: int, seconds: float, most: int, *, keep_going: bool)
             if outcome.broken:
                 broken += 1
                 print(f"BROKEN {outcome.broken}\n  again: python -m tests.simulation {seed}", flush=True)
-                if not keep_going:
+                if not options.keep_going:
                     break
-            seed += step
+            seed += options.step
     finally:
         clean_up()
     print(f"RAN {count}", flush=True)
     return 1 if broken else 0
+
+
+def _goes_on(options: argparse.Namespace, took_s: float, count: int) -> bool:
+    enough = took_s >= options.seconds and (count >= options.least or took_s >= options.patience)
+    return count < options.most and not enough
 
 
 if __name__ == "__main__":

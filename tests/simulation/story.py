@@ -235,7 +235,7 @@ def _events(dice: Dice) -> list[Event]:
     if dice.chance() < 0.05:
         events.append(_event(dice, Fault.AWAY))
     for deed in Deed:
-        if dice.chance() < 0.15:
+        if dice.chance() < _CHANCES.get(deed, 0.15):
             events.append(_event(dice, deed))
     if dice.chance() < 0.1:  # two rollouts over the same nodes from the beginning
         events.append(Event(21.0 + 20.0 * dice.chance(), Deed.SECOND, dice.bits()))
@@ -246,6 +246,7 @@ def _event(dice: Dice, what: Fault | Deed) -> Event:
     return Event(20.0 + dice.chance() * (CALM_S - 20.0), what, dice.bits())
 
 
+_CHANCES = {Deed.FREEZE: 0.3, Deed.LIFT: 0.1}
 _MOST = {
     Fault.KILL: 4,
     Fault.CUT: 4,
