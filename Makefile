@@ -24,7 +24,7 @@ bench:
 soak:
 	@scripts/setup test
 	@TWINROOT_SOAK=1 .venv/bin/pytest tests/agent tests/conductor $(ARGS)
-	@TWINROOT_SEEDS_S=$${TWINROOT_SEEDS_S:-3600} TWINROOT_SEEDS_FROM=$$(date +%s) .venv/bin/pytest tests/simulation $(ARGS)
+	@TWINROOT_SEEDS_S=$${TWINROOT_SEEDS_S:-3600} TWINROOT_SEEDS_FROM=$$(date +%s) .venv/bin/pytest -n 2 tests/simulation $(ARGS)
 
 # docs/pictures/*.png, taken from a demo fleet that the script starts.
 pictures:

@@ -161,5 +161,5 @@ class Patience:
         return ""
 
 
-SILENT_S, SILENT_ROUNDS = 60.0, 4
+SILENT_S, SILENT_ROUNDS = 30.0, 4
 """So long, and so many rounds of the conductor that did not die over it, may pass before a wait has its name."""

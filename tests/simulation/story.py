@@ -254,7 +254,7 @@ _MOST = {
     Fault.CLOCK: 1,
     Fault.DEAF: 1,
     Fault.FUSE: 2,
-    Fault.POWER: 1,
+    Fault.POWER: 2,
     Fault.MOVE: 3,
 }
 """How often each happens at most."""
