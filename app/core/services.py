@@ -6,8 +6,8 @@ name of the node's policy group, else empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.core.snapshot import ServiceKey, ServiceView
@@ -72,6 +72,32 @@ def expected_replicas(said: Said, seen: Seen, frozen: int = 0) -> int:
     return frozen or seen.peak or seen.healthy
 
 
+def stricter(one: Said, other: Said) -> Said:
+    """What holds where both are said of one service."""
+    return Said(
+        floor=max((floor for floor in (one.floor, other.floor) if floor is not None), default=None),
+        expected=max((number for number in (one.expected, other.expected) if number is not None), default=None),
+        single_allowed=one.single_allowed and other.single_allowed,
+    )
+
+
+def kept(said: Said, now: ServiceView, before: Iterable[ServiceView]) -> Said:
+    """What has to be said of a service so that it is held to no less than each of those that became part of it.
+
+    `now`: the service as it is seen, whatever is said of it.
+    """
+    olds = list(before)
+    expected = max((old.expected for old in olds), default=0)
+    floor = max((old.floor for old in olds if old.floor is not None), default=0)
+    reached = now.expected if said.expected is None else said.expected
+    if reached < expected:
+        said, reached = replace(said, expected=expected), expected
+    per_node = now.floor is None and said.floor is None
+    if floor > (0 if per_node else floor_of(said, reached, said.single_allowed)):
+        said = replace(said, floor=floor, single_allowed=said.single_allowed and reached > 1)
+    return said
+
+
 @dataclass(frozen=True, slots=True)
 class Rise:
     """What is to be seen of a service before more replicas count as seen. Times are Unix seconds."""
@@ -130,6 +156,8 @@ class ChangeCause(StrEnum):
     """The node booted without us."""
     MOVED = "moved"
     """Gone here and come elsewhere at the same time."""
+    SCOPE = "scope"
+    """The same replicas, called otherwise: their nodes are in another policy group."""
     CONTAINER = "container"
     """The container itself stopped, started, or changed its health."""
     UNSEEN = "unseen"

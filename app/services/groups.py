@@ -16,12 +16,12 @@ from app.core.group_policy import GroupPolicy
 from app.core.groups import Group, check_name, check_precedence, groups_of, parse_selector
 from app.core.nodes import Node
 from app.core.policy_json import checked, policy_from_builtins
-from app.core.services import PEAK_DAYS
 from app.core.windows import closes_at, is_open, next_openings
 from app.ids import new_id
+from app.services import service_scopes
 from app.services.acting import need
-from app.services.service_views import DAY_S
-from app.store import audit, channels, fleet, freezes, services
+from app.services.service_scopes import Cause, groups_changed
+from app.store import audit, channels, fleet, freezes
 from app.store import groups as store
 from app.store.database import Change, Database
 from app.store.groups import NewGroup
@@ -69,11 +69,13 @@ def create(db: Database, actor: Actor, wish: Wish, reason: str, now: float) -> s
     try:
         with db.write() as change:
             _lock(change)
+            groups_before = store.all_groups(change.conn)
             if len(store.names(change.conn)) >= _MOST_GROUPS:
                 raise NotPossible("too-many-groups", f"There are {_MOST_GROUPS} groups; there can be no more.")
             group = _wished(change.conn, blank, wish)
             store.add(change.conn, group, actor.name, now)
             _record(change, actor, "group.create", reason, None, group, now)
+            groups_changed(change, groups_before, Cause(actor, f"group {group.name} was made", now))
     except IntegrityError as error:
         raise _taken(wish.name) from error
     return blank.id
@@ -84,15 +86,16 @@ def change(db: Database, actor: Actor, group_id: str, wish: Wish, reason: str, n
     try:
         with db.write() as change:
             _lock(change)
-            before = _as_said(change.conn, group_id)
+            before, groups_before = _as_said(change.conn, group_id), store.all_groups(change.conn)
             after = _wished(change.conn, before, wish)
             if after == before:
                 raise NotPossible("no-change", f"{before.name} is so already; nothing was changed.")
             store.change(change.conn, after)
-            if after.name != before.name:  # it is the scope of services that name none: no floor falls by a new name
-                day = int(now // DAY_S)
-                services.carry_over(change.conn, before.name, after.name, day, day - PEAK_DAYS)
             _record(change, actor, "group.change", reason, before, after, now)
+            if (before.name, before.selector, before.precedence) != (after.name, after.selector, after.precedence):
+                renamed = (before.name, after.name) if before.name != after.name else None
+                cause = Cause(actor, f"group {before.name} changed", now)
+                groups_changed(change, groups_before, cause, renamed)
     except IntegrityError as error:
         raise _taken(wish.name or "") from error
 
@@ -102,7 +105,7 @@ def remove(db: Database, actor: Actor, group_id: str, reason: str, now: float) -
     need(reason, "Say why the group is removed: it is kept in the audit log.")
     with db.write() as change:
         _lock(change)
-        before = _as_said(change.conn, group_id)
+        before, groups_before = _as_said(change.conn, group_id), store.all_groups(change.conn)
         for number, state in store.open_rollouts(change.conn, group_id):
             text = (
                 f"Rollout {number} of {before.name} is {state.value.replace('-', ' ')}: abort it, or let it end first."
@@ -110,6 +113,7 @@ def remove(db: Database, actor: Actor, group_id: str, reason: str, now: float) -
             raise NotPossible("rollout-open", text)
         store.remove(change.conn, group_id)
         _record(change, actor, "group.remove", reason, before, None, now)
+        groups_changed(change, groups_before, Cause(actor, f"group {before.name} was removed", now))
         change.touch("freezes")
 
 
@@ -146,6 +150,7 @@ def policy_for(conn: Connection, node: Node) -> GroupPolicy:
 def _lock(change: Change) -> None:
     """Admission reads groups under this lock: it never sees half of two policies."""
     fleet.lock(change.conn)
+    service_scopes.lock(change)
 
 
 def _as_said(conn: Connection, group_id: str) -> NewGroup:

@@ -23,13 +23,14 @@ from app.core.operations import (
 )
 from app.core.slots import way_back_of
 from app.core.texts import fits_index
+from app.services import service_scopes
 from app.services.acting import done, need, possible, record
 from app.services.orders import Wish, begin, give_order, locked_node, withdraw
 from app.services.replacement import lock_with_replaced, retire_replaced
 from app.services.retirement import leave_fleet
 from app.services.rollout_reverse import reverse_node
 from app.services.version_gates import refusal_of_version, refusal_of_way_back
-from app.store import channels, failed_versions, images, nodes
+from app.store import channels, failed_versions, fleet, images, nodes
 from app.store.database import Change, Database
 from wire.limits import NAME_CHARS
 from wire.messages import OperationKind
@@ -290,12 +291,16 @@ def relabel(db: Database, actor: Actor, node_id: str, labels: Mapping[str, str],
     """These labels and no others."""
     checked = check_labels(labels)
     with db.write() as change:
+        fleet.lock(change.conn)  # its services may be held to floors under another name
+        service_scopes.lock(change)
         node = locked_node(change, node_id)
         possible(refusal(Action.RELABEL, node))
         nodes.change(change.conn, node.id, {"labels": checked})
         kind = EventKind.RELABELLED
         before = dict(node.labels)
         done(change, actor, Action.RELABEL, node, kind, "Labels changed", reason, before, checked, now)
+        cause = service_scopes.Cause(actor, f"the labels of {node.name} changed", now)
+        service_scopes.labels_changed(change, node.id, before, checked, cause)
 
 
 def rename(db: Database, actor: Actor, node_id: str, name: str, reason: str, now: float) -> None:

@@ -73,6 +73,16 @@ def lock_row(conn: Connection, node_id: str) -> bool:
     return conn.execute(query).one_or_none() is not None
 
 
+def lock_rows(conn: Connection, node_ids: Sequence[str]) -> None:
+    """Hold the rows of these nodes, which are sorted: all transactions take them in that order."""
+    for start in range(0, len(node_ids), _ROWS_AT_ONCE):
+        some = nodes.c.id.in_(node_ids[start : start + _ROWS_AT_ONCE])
+        conn.execute(select(nodes.c.id).where(some).order_by(nodes.c.id).with_for_update(key_share=True)).all()
+
+
+_ROWS_AT_ONCE = 500
+
+
 def find(conn: Connection, name_or_id: str) -> str | None:
     """Id of the node with this id or, when exactly one node that is not retired has it, this name."""
     rows = (

@@ -190,6 +190,12 @@ def change(conn: Connection, rollout_id: str, **values: Any) -> None:
     conn.execute(update(rollouts).where(rollouts.c.id == rollout_id).values(**values))
 
 
+def lock_all(conn: Connection, states: Collection[RolloutState]) -> None:
+    """Hold the rows of those in one of the states: after the fleet's row, before those of nodes."""
+    wanted = rollouts.c.state.in_([state.value for state in states])
+    conn.execute(select(rollouts.c.id).where(wanted).order_by(rollouts.c.id).with_for_update(key_share=True)).all()
+
+
 def unsettled(conn: Connection, states: Collection[RolloutState]) -> list[Rollout]:
     """Those in one of the states that still have nodes under way, oldest first."""
     some = exists().where(

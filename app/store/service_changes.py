@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, case, delete, exists
 
 from app.core.services import ChangeCause
 from app.core.snapshot import ServiceKey
-from app.store.schema import events, leases, nodes, operations, replicas, rollouts, service_changes
+from app.store.schema import containers, events, leases, nodes, operations, replicas, rollouts, service_changes
 from app.store.services import Keys, by_key
 from app.store.snapshot import ON_TRIAL, RESERVED, Ids, of_ids
 
@@ -47,6 +47,13 @@ def watched(conn: Connection, ids: Ids = None) -> list[Any]:
     placement_known, declared, reserved; of all nodes that ever joined."""
     query = _watched()
     return of_ids(conn, query, nodes.c.id, ids)
+
+
+def labels_of_hosts(conn: Connection) -> list[tuple[str, Mapping[str, str]]]:
+    """Nodes with containers that name no scope, and their labels; by id."""
+    scopeless = exists().where(containers.c.node_id == nodes.c.id, containers.c.scope == "")
+    rows = conn.execute(select(nodes.c.id, nodes.c.labels).where(scopeless).order_by(nodes.c.id))
+    return [(row[0], row[1]) for row in rows]
 
 
 def claim(conn: Connection, node_ids: Sequence[str]) -> list[str]:
@@ -242,7 +249,8 @@ class ServiceChange:
     id: int
     at: float
     key: ServiceKey
-    node_id: str
+    node_id: str | None
+    """None: not of one node."""
     node_name: str
     change: int
     healthy: int
@@ -260,8 +268,8 @@ def add(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 def line(conn: Connection, key: ServiceKey, *, before_id: int | None = None, limit: int = 100) -> list[ServiceChange]:
     """Newest first; `before_id` continues a page."""
     query = (
-        select(service_changes, nodes.c.name.label("node_name"))
-        .join(nodes, nodes.c.id == service_changes.c.node_id)
+        select(service_changes, func.coalesce(nodes.c.name, "").label("node_name"))
+        .outerjoin(nodes, nodes.c.id == service_changes.c.node_id)
         .where(service_changes.c.scope == key[0], service_changes.c.name == key[1])
     )
     if before_id is not None:

@@ -55,24 +55,9 @@ def say(conn: Connection, key: ServiceKey, said: Said, actor: str, reason: str, 
         conn.execute(insert(services).values(scope=key[0], name=key[1], **values))
 
 
-def carry_over(conn: Connection, old: str, new: str, day: int, since_day: int) -> None:
-    """Services of scope `old` are of scope `new` from now on: what was said and seen of them holds there too; of two
-    words the stricter. Nothing is taken from `old`, which labels may name as well."""
-    for key, word in words(conn).items():
-        if key[0] == old:
-            there = words(conn, [(new, key[1])]).get((new, key[1]))
-            said = word.said if there is None else _stricter(word.said, there.said)
-            say(conn, (new, key[1]), said, word.actor, word.reason, word.changed_at or 0.0)
-    seen = peaks(conn, since_day)
-    raise_peaks(conn, day, {(new, name): healthy for (scope, name), healthy in seen.items() if scope == old})
-
-
-def _stricter(one: Said, other: Said) -> Said:
-    return Said(
-        floor=max((floor for floor in (one.floor, other.floor) if floor is not None), default=None),
-        expected=max((number for number in (one.expected, other.expected) if number is not None), default=None),
-        single_allowed=one.single_allowed and other.single_allowed,
-    )
+def forget(conn: Connection, key: ServiceKey) -> None:
+    """Nothing was ever said of it."""
+    conn.execute(delete(services).where(services.c.scope == key[0], services.c.name == key[1]))
 
 
 def _word(row: Any) -> Word:

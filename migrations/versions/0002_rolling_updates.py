@@ -182,7 +182,7 @@ def upgrade() -> None:
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("scope", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("node_id", sa.String(), nullable=False),
+        sa.Column("node_id", sa.String(), nullable=True),
         sa.Column("change", sa.Integer(), nullable=False),
         sa.Column("healthy", sa.Integer(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),

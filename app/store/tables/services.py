@@ -58,8 +58,8 @@ service_changes = Table(
     when("at", null=False),
     Column("scope", String, nullable=False),
     Column("name", String, nullable=False),
-    Column("node_id", String, ForeignKey("nodes.id"), nullable=False),
-    Column("change", Integer, nullable=False),  # healthy replicas on this node, gained or lost
+    Column("node_id", String, ForeignKey("nodes.id")),  # null: not of one node
+    Column("change", Integer, nullable=False),  # healthy replicas, gained or lost there
     Column("healthy", Integer, nullable=False),  # in the fleet, after it
     Column("cause", String, nullable=False),  # see core.services.ChangeCause
     Column("text", String, nullable=False),
