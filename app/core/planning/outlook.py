@@ -106,9 +106,7 @@ class Blocks:
         return self._without_room(candidate)
 
     def _group(self, hold: Hold) -> str:
-        named = (
-            group.words for group in self.standing.groups if group.id == hold.subject or group.frozen is hold
-        )
+        named = (group.words for group in self.standing.groups if group.id == hold.subject or group.frozen is hold)
         return next(named, "the fleet")
 
     def _without_room(self, candidate: Candidate) -> _Blocked | None:
