@@ -25,6 +25,10 @@ ENDS: dict[Result, RolloutNodeState] = {
 }
 """How an operation ended → what its node is in the rollout."""
 
+CALLED_BACK = "its order was called back"
+"""What is said of a node whose order its rollout took back, until the node has answered: also where it had armed and
+finishes, or gives its lease back after all."""
+
 LEFT_WORDS = {
     Result.REFUSED: "the node refused it",
     Result.CANCELLED: "it was cancelled, or another order took the node",

@@ -88,8 +88,8 @@ def _still_wanted(
             continue
         if one.rollout_id is not None and not _unchanged(before.get(one.rollout_id), after.get(one.rollout_id)):
             continue
-        if request.target_digest in bad and not _leads_back(one, after):
-            continue  # withdrawn since, and its rollout is halted in a moment
+        if request.target_digest in bad:
+            continue  # withdrawn since: its rollout is halted, or its order called back, in a moment
         if one.operation_id in forth:
             continue  # no way back, which would pass the canaries, and it is called back in a moment
         found.append((one, request))

@@ -73,8 +73,8 @@ def _free(change: Change, node: Node) -> bool:
 
 
 def stop_orders(db: Database, now: float) -> int:
-    """Call back orders of operators that lead to bad versions and have armed nothing; how many. Orders of rollouts go
-    with their rollouts."""
+    """Call back orders that lead to bad versions and have armed nothing, of operators and ways back; how many. Orders
+    that lead forth in rollouts go with these."""
     with db.read() as conn:
         bad = bad_versions.not_cleared(conn)
         found = operations.unarmed_towards(conn, list(bad)) if bad else []

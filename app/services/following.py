@@ -12,7 +12,7 @@ from app.core.actors import CONDUCTOR, Actor
 from app.core.errors import Invalid, TwinrootError
 from app.core.group_policy import Follow
 from app.core.rollouts import Move, RolloutState
-from app.services.rollout_acting import RolloutEventKind, enter, locked_rollout, tell
+from app.services.rollout_acting import CHANGED, RolloutEventKind, enter, locked_rollout, tell
 from app.services.rollout_spec import RolloutSpec, as_now, resolve
 from app.services.rollout_start import start
 from app.services.rollouts import draft_within
@@ -69,6 +69,8 @@ def _start(db: Database, rollout: Rollout, now: float) -> bool:
     try:
         start(db, CONDUCTOR, rollout.id, f"group {rollout.group_name} follows its channel at once", now)
     except TwinrootError as refusal:
+        if refusal.code == CHANGED:
+            return False  # at this very moment: the next look finds it as it is
         with db.write(Priority.BACKGROUND) as change:
             current = locked_rollout(change, rollout.id)
             if current.state is RolloutState.DRAFT and not current.state_text:

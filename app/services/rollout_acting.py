@@ -16,6 +16,9 @@ from app.store import audit, rollouts
 from app.store.database import Change
 from app.store.rollouts import Rollout
 
+CHANGED = "changed"
+"""Code of NotPossible where somebody else was faster: to be looked at again."""
+
 
 class RolloutEventKind(StrEnum):
     """What a rollout's history tells."""
@@ -90,7 +93,7 @@ def enter(
     if after in TERMINAL:
         values = {"ended_at": now, **values}
     if not rollouts.move(change.conn, rollout, after, text, **values):
-        raise NotPossible("changed", f"Rollout {rollout.number} was changed at this moment; look again.")
+        raise NotPossible(CHANGED, f"Rollout {rollout.number} was changed at this moment; look again.")
     tell(change, rollout, kind or _KINDS[after], text, now, actor=actor.name)
     record(change, actor, by.value, rollout, reason, {"state": rollout.state.value}, {"state": after.value}, now)
     return after

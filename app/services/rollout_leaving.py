@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.core.actors import Actor
 from app.core.errors import NotPossible
 from app.core.holds import Hold
-from app.core.rollouts import RolloutNodeState
+from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.orders import locked_node, withdraw
 from app.services.rollout_acting import RolloutEventKind, tell, touch
@@ -15,6 +15,7 @@ from app.store.rollout_nodes import RolloutNode
 from app.store.rollouts import Rollout
 from wire.messages import Phase, Result
 
+_STOPPED = TERMINAL | {RolloutState.ROLLING_BACK}
 _UNDER_WAY = (RolloutNodeState.WAITING, RolloutNodeState.ORDERED, RolloutNodeState.MOVING)
 
 
@@ -58,7 +59,10 @@ def _take_order(change: Change, actor: Actor, row: RolloutNode, text: str, now: 
 
 def replace_canaries(change: Change, rollout: Rollout, now: float, *, failed_too: bool = False) -> None:
     """Canaries that left without proving the version (with `failed_too`: or that failed, and an operator goes on)
-    are none any more; others take their place, so that the gate stays shut until somebody has proved it."""
+    are none any more; others take their place, so that the gate stays shut until somebody has proved it. In a
+    rollout that has stopped they stay what they were."""
+    if rollout.state in _STOPPED:
+        return
     gone = [row for row in rollout_nodes.canaries(change.conn, rollout.id) if _unproved(row, failed_too)]
     for row in gone:
         rollout_nodes.change(change.conn, row, canary=False)
@@ -73,7 +77,9 @@ def _unproved(row: RolloutNode, failed_too: bool) -> bool:
 
 
 def promote(change: Change, rollout: Rollout, count: int, now: float) -> None:
-    """So many more nodes are canaries, as far as there are any that have not moved."""
+    """So many more nodes are canaries, as far as there are any that have not moved; what has stopped needs none."""
+    if rollout.state in _STOPPED:
+        return
     for row in rollout_nodes.next_for_canary(change.conn, rollout.id, count):
         rollout_nodes.change(change.conn, row, canary=True)
         text = f"{row.name} is a canary now, instead of one that left"

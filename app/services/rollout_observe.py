@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from app.core.actors import CONDUCTOR
 from app.core.clocks import LONGEST_STEP_S
 from app.core.group_policy import OnFailure
-from app.core.rollout_ends import ENDS, LEFT_WORDS, nothing_attempted, stops
+from app.core.rollout_ends import CALLED_BACK, ENDS, LEFT_WORDS, nothing_attempted, stops
 from app.core.rollout_entry import offline_hold
 from app.core.rollouts import Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
@@ -93,8 +93,8 @@ def _under_way(seen: Seen, now: float) -> dict[str, Any]:
 
 def _ended(rollout: Rollout, seen: Seen, now: float) -> dict[str, Any]:
     row, result = seen.row, seen.result or Result.UNKNOWN
-    if _goes_on(rollout) and row.state is RolloutNodeState.WAITING and _taken_back(seen, result):
-        return {"operation_id": None, "ordered_at": None, "staged_at": None}
+    if _goes_on(rollout) and _called_back(seen) and _taken_back(seen, result):
+        return {**_WAITS_AGAIN, "moving_at": None}
     if _goes_on(rollout) and not seen.cancel_asked and _waited_in_vain(rollout, seen, result):
         return {**_WAITS_AGAIN, "hold": None if seen.online else hold_json(offline_hold(row.node_id))}
     if result is Result.TIMED_OUT and (_taken_back(seen, result) or _waited_in_vain(rollout, seen, result)):
@@ -119,6 +119,7 @@ _WAITS_AGAIN = {
     "operation_id": None,
     "ordered_at": None,
     "staged_at": None,
+    "text": "",
 }
 """It is ordered anew when it is seen again."""
 
@@ -127,6 +128,12 @@ def _waited_in_vain(rollout: Rollout, seen: Seen, result: Result) -> bool:
     """A way back judges no version, and is owed to a node also when it was gone before it began."""
     asked = seen.asked or rollout.leads_back
     return nothing_attempted(result, seen.phase, asked=asked, had_lease=seen.granted_at is not None)
+
+
+def _called_back(seen: Seen) -> bool:
+    """By its rollout: it waits since, also where it was on its way to arm at that moment and then did not."""
+    unarmed = seen.phase not in ARMED and seen.phase is not Phase.SOAKING
+    return seen.row.state is RolloutNodeState.WAITING or (unarmed and seen.row.text == CALLED_BACK)
 
 
 def _taken_back(seen: Seen, result: Result) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from app.core.actors import CONDUCTOR, Actor
 from app.core.errors import NotPossible
 from app.core.nodes import Node, Operation
+from app.core.rollout_ends import CALLED_BACK
 from app.core.rollout_entry import Targets
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
@@ -226,6 +227,5 @@ def take_order(change: Change, rollout: Rollout, row: RolloutNode, why: str, now
         return False
     withdraw(change, author(rollout), node, operation, why, now)
     touch(change, rollout.id)
-    return rollout_nodes.change(
-        change.conn, row, state=RolloutNodeState.WAITING.value, hold=None, moving_at=None, confirmed_at=None
-    )
+    again = {"state": RolloutNodeState.WAITING.value, "text": CALLED_BACK, "hold": None}
+    return rollout_nodes.change(change.conn, row, **again, moving_at=None, confirmed_at=None)

@@ -16,7 +16,7 @@ from app.core.plan import Impossible
 from app.core.rollout_entry import Targets
 from app.core.rollouts import Move, RolloutKind, RolloutNodeState, move
 from app.core.snapshot import ServiceKey
-from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout
+from app.services.rollout_acting import CHANGED, RolloutEventKind, because, enter, locked_rollout
 from app.services.rollout_leaving import promote
 from app.services.rollout_preview import Preview, preview
 from app.services.rollout_spec import as_now
@@ -114,7 +114,7 @@ def _frozen(change: Change, rollout: Rollout, seen: Preview) -> Rollout:
         raise _unfit(rollout, error.text) from None
     if (found.policy, found.selector) != (seen.rollout.policy, seen.rollout.selector):
         text = f"Group {rollout.group_name or 'of its nodes'} was changed at this moment; look at the plan again."
-        raise NotPossible("changed", text)
+        raise NotPossible(CHANGED, text)
     return found
 
 

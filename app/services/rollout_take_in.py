@@ -15,7 +15,7 @@ from app.core.rollout_entry import RETURNS, Targets
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.services.rollout_acting import RolloutEventKind, tell, touch
 from app.services.rollout_jitter import jitter_s
-from app.services.rollout_leaving import hold_json, leave
+from app.services.rollout_leaving import hold_json, leave, promote
 from app.services.rollout_orders import take_order
 from app.services.rollout_spec import reader, selector_of
 from app.services.rollouts import new_row
@@ -52,6 +52,7 @@ def _come(db: Database, rollout: Rollout, now: float) -> int:
         newcomers, returning = _look(change.conn, current, now)
         came = _add(change, current, newcomers, now) + _return(change, current, returning, now)
         if came:
+            _choose_canaries(change, current, now)
             text = came[0] if len(came) == 1 else f"{came[0]} and {len(came) - 1} more nodes"
             tell(change, current, RolloutEventKind.NODES_CAME, f"{text} came in", now)
             after = {"nodes": came}
@@ -59,6 +60,13 @@ def _come(db: Database, rollout: Rollout, now: float) -> int:
             audit.append(change.conn, CONDUCTOR, "rollout.take-in", subject, "", None, after, now)
         touch(change, current.id)
     return len(newcomers) + len(returning)
+
+
+def _choose_canaries(change: Change, rollout: Rollout, now: float) -> None:
+    """Of those that came, where a rollout that wants canaries has none left: no gate is open for want of them."""
+    wanted = rollout.policy.canaries.of(rollout_nodes.not_ended(change.conn, rollout.id))
+    if rollout.kind is RolloutKind.UPDATE and wanted and not rollout_nodes.canaries(change.conn, rollout.id):
+        promote(change, rollout, wanted, now)
 
 
 def _look(conn: Any, rollout: Rollout, now: float) -> tuple[list[Facts], list[Facts]]:

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, insert, or_, select, update
 
 from app.core.nodes import Delivery, Operation, OperationState, Previous
-from app.store.schema import images, leases, nodes, operations
+from app.core.rollouts import RolloutKind, RolloutState
+from app.store.schema import images, leases, nodes, operations, rollouts
 from wire.messages import OperationKind, Order, Phase, Result
 
 _HOLDS_LEASE = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
@@ -85,14 +86,22 @@ def with_cancel_asked(conn: Connection) -> list[Operation]:
 
 
 def unarmed_towards(conn: Connection, digests: Sequence[str]) -> list[Operation]:
-    """Open orders of operators that stage one of these contents and have armed nothing, oldest first."""
+    """Open orders that lead to one of these contents and have armed nothing, oldest first: of operators, and ways back.
+    (Orders of rollouts that lead forth go with their rollouts.)"""
+    back = exists().where(
+        rollouts.c.id == operations.c.rollout_id,
+        or_(
+            rollouts.c.kind == RolloutKind.ROLLBACK.value,
+            rollouts.c.state == RolloutState.ROLLING_BACK.value,
+        ),
+    )
     query = every().where(
         operations.c.state == OperationState.OPEN.value,
         operations.c.target_digest.in_(digests),
-        operations.c.kind.in_((OperationKind.STAGE.value, OperationKind.ACTIVATE.value)),
+        operations.c.kind.in_((OperationKind.STAGE.value, OperationKind.ACTIVATE.value, OperationKind.ROLLBACK.value)),
         operations.c.phase.in_((Phase.IDLE.value, Phase.STAGING.value, Phase.STAGED.value)),
         operations.c.cancel_asked_at.is_(None),
-        operations.c.rollout_id.is_(None),
+        or_(operations.c.rollout_id.is_(None), back),
     )
     return [operation_of(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
