@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from app.core.group_policy import GroupPolicy
-from app.core.holds import HoldCode
+from app.core.group_policy import Amount, GroupPolicy
+from app.core.holds import Hold, HoldCode
 from app.core.planner import plan
 from app.core.planning.words import service_name
 from app.core.rollouts import RolloutState
 from app.core.snapshot import Snapshot
 from tests.core.hold_truth import FOR_GOOD, GATES, ROOM, Case, is_true, lacks
-from tests.core.plan_fleets import ALL, group, node, snapshot, snapshots, target, without
+from tests.core.plan_fleets import ALL, NOW, group, node, rollout, snapshot, snapshots, target, without
 
 
 @settings(max_examples=250, deadline=None)
@@ -174,3 +174,20 @@ def test_each_group_limits_its_own_domains() -> None:
     assert {nodes[place].labels["rack"] for place in made.admitted} == {"1", "2"} and len(made.admitted) == 2
     assert {(hold.code, hold.subject) for hold in made.holds.values()} == {(HoldCode.DOMAIN_BUDGET, "b")}
     assert [len(wave.nodes) for wave in made.waves] == [2, 2]
+
+
+def test_a_freeze_of_any_of_its_groups_holds_a_node() -> None:
+    frozen = Hold(HoldCode.FREEZE, "is frozen by mia", "freeze-1", until=NOW + 3600.0)
+    groups = (group("a"), replace(group("b"), frozen=frozen))
+    nodes = [node("n0", groups=("a",)), node("n1", groups=("a", "b")), node("n2", groups=("b", "a"))]
+    made = plan(snapshot(nodes, groups=groups))
+    assert made.admitted == (0,)
+    assert dict(made.holds) == {1: frozen, 2: frozen}
+
+
+def test_who_is_exposed_already_exposes_nobody_more() -> None:
+    """The one node that may be exposed is soaking, and has to be activated once more."""
+    rollouts = (rollout(policy=GroupPolicy(max_unavailable=Amount(count=1))),)
+    made = plan(snapshot([node("n0", exposed_to="rollout 1", soaking=True), node("n1")], rollouts=rollouts))
+    assert made.admitted == (0,)
+    assert made.holds[1].code is HoldCode.EXPOSURE
