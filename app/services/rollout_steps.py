@@ -57,8 +57,8 @@ STEPS: tuple[RolloutStep, ...] = (
         "rollout-frozen", rollout_freezes.take_back_frozen, 1.0, _ROLLOUTS | _OPERATIONS | _NODES | _RULES, 2.0
     ),
     RolloutStep("bad-orders", bad_versions.stop_orders, 2.0, _IMAGES | _OPERATIONS, 20.0),
-    # Not `nodes`, which changes all the time: who comes late waits for the end of this step's patience.
-    RolloutStep("rollout-take-in", rollout_take_in.take_in, 5.0, _ROLLOUTS | _IMAGES | _RULES, 15.0),
+    # Neither `nodes` nor `rollouts`, which change all the time: who comes late waits for the end of this patience.
+    RolloutStep("rollout-take-in", rollout_take_in.take_in, 5.0, _IMAGES | _RULES, 15.0),
     RolloutStep("rollout-follow", following.start_drafts, 1.0, _ROLLOUTS | _RULES, 20.0),
     RolloutStep(
         "rollout-order", rollout_orders.give_orders, 1.0, _ROLLOUTS | _OPERATIONS | _NODES | _IMAGES | _RULES, 2.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, update
@@ -198,14 +200,17 @@ def lock_all(conn: Connection, states: Collection[RolloutState]) -> None:
 
 def unsettled(conn: Connection, states: Collection[RolloutState]) -> list[Rollout]:
     """Those in one of the states that still have nodes under way, oldest first."""
-    some = exists().where(
+    return [_rollout(row) for row in conn.execute(_UNSETTLED, {"states": [state.value for state in states]})]
+
+
+_UNSETTLED = _IN_STATES.where(
+    exists().where(
         rollout_nodes.c.rollout_id == rollouts.c.id,
         rollout_nodes.c.state.in_(
             [RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value, RolloutNodeState.MOVING.value]
         ),
     )
-    query = select(rollouts).where(rollouts.c.state.in_([state.value for state in states]), some)
-    return [_rollout(row) for row in conn.execute(query.order_by(rollouts.c.number))]
+)
 
 
 def note_movement(conn: Connection, rollout_id: str, now: float) -> None:
@@ -271,6 +276,12 @@ def expected_json(expected: Mapping[ServiceKey, int]) -> list[list[str | int]]:
     return [[scope, name, replicas] for (scope, name), replicas in sorted(expected.items())]
 
 
+@lru_cache(maxsize=256)
+def _policy(text: str) -> GroupPolicy:
+    """The same one for the same text: rollouts under way are read several times in each round."""
+    return policy_from_builtins(json.loads(text))
+
+
 def _rollout(row: Row[Any]) -> Rollout:
     return Rollout(
         id=row.id,
@@ -283,7 +294,7 @@ def _rollout(row: Row[Any]) -> Rollout:
         selector=row.selector,
         targets=tuple(row.targets),
         version=row.version,
-        policy=policy_from_builtins(row.policy),
+        policy=_policy(json.dumps(row.policy)),
         expected={(scope, name): replicas for scope, name, replicas in row.expected or ()},
         allowances=frozenset((scope, name) for scope, name in row.allowances),
         left_out=tuple(row.left_out),
