@@ -16,7 +16,7 @@ from app.core.planning.words import service_name
 from app.core.rollouts import RolloutState
 from app.core.snapshot import Snapshot
 from tests.core.hold_truth import FOR_GOOD, GATES, ROOM, Case, is_true, lacks
-from tests.core.plan_fleets import ALL, NOW, group, node, rollout, snapshot, snapshots, target, without
+from tests.core.plan_fleets import ALL, NOW, group, node, rollout, snapshot, snapshots, target, wants, without
 
 
 @settings(max_examples=250, deadline=None)
@@ -191,3 +191,14 @@ def test_who_is_exposed_already_exposes_nobody_more() -> None:
     made = plan(snapshot([node("n0", exposed_to="rollout 1", soaking=True), node("n1")], rollouts=rollouts))
     assert made.admitted == (0,)
     assert made.holds[1].code is HoldCode.EXPOSURE
+
+
+def test_nobody_goes_before_the_turn_of_its_domain() -> None:
+    """Also where it is first by name and nobody was let go yet; what is under way keeps the turn."""
+    groups = (group(domain_label="zone", one_domain_after_another=True),)
+    nodes = [node("n0", labels={"zone": "b"}), node("n1", labels={"zone": "a"}), node("n2", labels={"zone": "b"})]
+    made = plan(snapshot(nodes, groups=groups))
+    assert made.admitted == (1,)
+    assert {place: hold.code for place, hold in made.holds.items()} == dict.fromkeys((0, 2), HoldCode.DOMAIN_ORDER)
+    nodes[2] = replace(nodes[2], on_trial=True, exposed_to="rollout 1")
+    assert plan(snapshot(nodes, groups=groups, candidates=(wants(0), wants(1)))).admitted == (0,)
