@@ -5,9 +5,14 @@ Gates do not bind it (rule 7); its leases pass admission like all others, where 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
 from app.core.actors import CONDUCTOR
 from app.core.errors import NotPossible
-from app.core.nodes import Admission, Connection, Node
+from app.core.nodes import Admission, Node
+from app.core.nodes import Connection as Standing
 from app.core.rollout_ends import nothing_attempted
 from app.core.rollout_entry import offline_hold
 from app.core.rollouts import RolloutNodeState, RolloutState
@@ -32,7 +37,7 @@ def send_back(db: Database, now: float) -> int:
     """Order the way back of nodes that moved in rollouts that roll back; how many were ordered or need not go."""
     with db.read() as conn:
         found = [
-            (rollout.id, [row.node_id for row in rollout_nodes.to_send_back(conn, rollout.id, _BATCH)])
+            (rollout.id, _due(conn, rollout, rollout_nodes.to_send_back(conn, rollout.id, _BATCH), now))
             for rollout in rollouts.in_states(conn, (RolloutState.ROLLING_BACK,))
         ]
     sent = 0
@@ -44,11 +49,21 @@ def send_back(db: Database, now: float) -> int:
     return sent
 
 
+def _due(conn: Connection, rollout: Rollout, rows: Sequence[RolloutNode], now: float) -> list[str]:
+    """Those with which something can be done now: most wait for their reboot to be over, or to be seen again, and no
+    lock is taken for a look at these."""
+    found = []
+    for row in rows:
+        node = nodes.get(conn, row.node_id)
+        if node is None or not _may_be_told(node):
+            continue
+        known_away = _away(node) and row.hold is not None
+        if not known_away or _absent(conn, rollout, node, now):
+            found.append(row.node_id)
+    return found
+
+
 def _send(db: Database, rollout_id: str, node_ids: list[str], now: float) -> int:
-    with db.read() as conn:  # most of them wait for their reboot to be over: no lock for a look
-        node_ids = [node_id for node_id in node_ids if _may_be_told(nodes.get(conn, node_id))]
-    if not node_ids:
-        return 0
     with db.write(Priority.BACKGROUND) as change:
         rollout = rollouts.get(change.conn, rollout_id, lock=True)
         if rollout is None or rollout.state is not RolloutState.ROLLING_BACK:
@@ -63,9 +78,13 @@ def _send(db: Database, rollout_id: str, node_ids: list[str], now: float) -> int
     return len(sent)
 
 
-def _may_be_told(node: Node | None) -> bool:
+def _away(node: Node) -> bool:
+    return node.admission is not Admission.RETIRED and node.connection is not Standing.ONLINE
+
+
+def _may_be_told(node: Node) -> bool:
     """Nobody knows which slot a node is in while it switches; it is told when it is up again."""
-    if node is None or node.admission is Admission.RETIRED:
+    if node.admission is Admission.RETIRED:
         return True  # to be written down as one that stays
     operation = node.operation
     return operation is None or operation.phase not in SWITCHING
@@ -82,12 +101,15 @@ def _send_one(change: Change, rollout: Rollout, node_id: str, now: float) -> boo
         return False  # it proves itself or goes back by itself; either is known soon
     if not under_way and not _moved(row):
         return False
-    retired = node.admission is Admission.RETIRED
-    away = not retired and node.connection is not Connection.ONLINE
-    if away and not _absent(change, rollout, node, now):
+    wish: Wish | str
+    if _away(node) and not _absent(change.conn, rollout, node, now):
+        rollout_nodes.change(change.conn, row, hold=hold_json(offline_hold(node.id)))
+        touch(change, rollout.id)
         return False  # an order would run out unheard: it is told when it is seen again
-    if retired or away:
-        wish: Wish | str = "it was retired" if retired else "it counts as absent"
+    if node.admission is Admission.RETIRED:
+        wish = "it was retired"
+    elif _away(node):
+        wish = "it counts as absent"
     else:
         wish = way_back_from(change.conn, rollout, node, row)
     if isinstance(wish, str):
@@ -99,8 +121,8 @@ def _send_one(change: Change, rollout: Rollout, node_id: str, now: float) -> boo
     return rollout_nodes.change(change.conn, row, back_operation_id=operation.id, back_at=now, hold=None)
 
 
-def _absent(change: Change, rollout: Rollout, node: Node, now: float) -> bool:
-    return any(facts.absent for facts in reader(change.conn, rollout, now).of([node.id]))
+def _absent(conn: Connection, rollout: Rollout, node: Node, now: float) -> bool:
+    return any(facts.absent for facts in reader(conn, rollout, now).of([node.id]))
 
 
 def _moved(row: RolloutNode) -> bool:
@@ -113,7 +135,7 @@ def _stays(change: Change, rollout: Rollout, node: Node, row: RolloutNode, why: 
     if node.booted_digest in rollout_facts.reached(change.conn, rollout.id):
         told = f"{row.name} is not sent back: {why}"
         tell(change, rollout, RolloutEventKind.NODE_FAILED, told, now, node_id=row.node_id)
-    return rollout_nodes.change(change.conn, row, back_ended_at=now, text=text)
+    return rollout_nodes.change(change.conn, row, back_ended_at=now, text=text, hold=None)
 
 
 def call_back(db: Database, now: float) -> int:

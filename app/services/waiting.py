@@ -46,10 +46,12 @@ def _rollout_of(conn: Connection, node: Node) -> tuple[Rollout | None, RolloutNo
         rollout = rollouts.get(conn, node.operation.rollout_id)
         return rollout, None if rollout is None else rollout_nodes.get(conn, rollout.id, node.id)
     for row in rollout_nodes.of_node(conn, node.id):
-        going_back = row.back_at is not None and row.back_ended_at is None
-        if row.state not in _UNDER_WAY and not going_back:
+        back_owed = row.back_ended_at is None and (row.back_at is not None or row.hold is not None)
+        if row.state not in _UNDER_WAY and not back_owed:
             continue
         rollout = rollouts.get(conn, row.rollout_id)
+        if row.state not in _UNDER_WAY and (rollout is None or rollout.state is not RolloutState.ROLLING_BACK):
+            continue  # it left, and its hold says when it comes in again
         if rollout is not None and rollout.state not in _NOT_STARTED_OR_OVER:
             return rollout, row
     return None, None

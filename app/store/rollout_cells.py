@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, literal, or_, select, true
 
 from app.core.fleet import SlotDrawing, draw_slots
 from app.core.holds import HoldCode
 from app.core.rollout_progress import ON_THE_WAY, Passage, Progress
-from app.core.rollouts import RolloutNodeState
-from app.store.schema import nodes, rollout_nodes
+from app.core.rollouts import RolloutNodeState, RolloutState
+from app.store.schema import nodes, rollout_nodes, rollouts
 from wire.messages import Slot
 
 _c = rollout_nodes.c
@@ -105,7 +105,13 @@ def held_groups(conn: Connection, rollout_id: str) -> list[HeldGroup]:
     return [HeldGroup(HoldCode(code), subject, text or "", number) for code, subject, text, number in rows]
 
 
-_WAITS = and_(_c.state.in_(_HELD_STATES), _c.hold.is_not(None))
+_TO_GO_BACK = and_(
+    _c.back_at.is_(None),
+    _c.back_ended_at.is_(None),
+    _c.state.in_((RolloutNodeState.DONE.value, RolloutNodeState.FAILED.value)),
+    exists().where(rollouts.c.id == _c.rollout_id, rollouts.c.state == RolloutState.ROLLING_BACK.value),
+)
+_WAITS = and_(_c.hold.is_not(None), or_(_c.state.in_(_HELD_STATES), _TO_GO_BACK))
 
 
 @dataclass(frozen=True, slots=True)

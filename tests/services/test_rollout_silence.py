@@ -8,11 +8,14 @@ from sqlalchemy import select, update
 
 from app.config import Settings
 from app.core.rollouts import RolloutNodeState, RolloutState
+from app.core.waiting import Step
 from app.services import rollouts as service
 from app.services.freezes import freeze, lift
 from app.services.rollout_reverse import reverse
-from app.store import schema
+from app.services.waiting import waiting
+from app.store import nodes, schema
 from app.store.database import Database
+from app.store.rollout_cells import held_groups
 from tests.server_kit import OPERATOR
 from tests.services.rollout_world import QUICK, World
 from tests.services.test_rollout_breaks import WIDE, offline
@@ -161,6 +164,14 @@ def test_rolling_back_sends_a_node_back_that_was_away_for_longer_than_any_deadli
     for _ in range(30):
         world.tick()
     assert world.rollout(rollout_id).state is RolloutState.ROLLING_BACK
+    with database.read() as conn:
+        (held,) = held_groups(conn, rollout_id)
+        node = nodes.get(conn, world.nodes[canary].id)
+        assert node is not None
+        links = waiting(conn, node, world.now)
+    assert (held.code, held.nodes) == ("offline", 1), "the wait has its name"
+    stops = [link.text for link in links if link.step is Step.STOPS]
+    assert stops == ["Not connected; it goes on by itself when it is back"]
     world.step_s = 10.0
     world.wake(canary)
     world.run(rollout_id, until=RolloutState.ROLLED_BACK)
