@@ -202,3 +202,8 @@ def test_nobody_goes_before_the_turn_of_its_domain() -> None:
     assert {place: hold.code for place, hold in made.holds.items()} == dict.fromkeys((0, 2), HoldCode.DOMAIN_ORDER)
     nodes[2] = replace(nodes[2], on_trial=True, exposed_to="rollout 1")
     assert plan(snapshot(nodes, groups=groups, candidates=(wants(0), wants(1)))).admitted == (0,)
+
+
+def test_who_has_staged_the_target_already_loses_no_way_back() -> None:
+    nodes = [node("n0", has_local_way_back=True), node("n1", has_local_way_back=True, staged_digest="sha-2.0")]
+    assert plan(snapshot(nodes)).loses_way_back == (0,)
