@@ -60,7 +60,7 @@ def window_words(rollout: Rollout, found: Estimate) -> str:
 
 
 def _moment(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, preferences().zone):%a %Y-%m-%d %H:%M}"
+    return f"{datetime.fromtimestamp(at, preferences().zone):%a %Y-%m-%d %H:%M %Z}"
 
 
 def _wave(number: int | None) -> str:

@@ -270,11 +270,11 @@ def test_the_range_is_held_against_the_windows(browser: Browser, database: Datab
             "zone": "UTC",
         }
 
-    closes = f"{then + timedelta(hours=20):%a %Y-%m-%d %H}:00"
+    closes = f"{then + timedelta(hours=20):%a %Y-%m-%d %H}:00 UTC"
     assert "its window" not in plan([])
     assert f"It ends before its window closes, {closes}." in plan([window(-1, 20)], max_unavailable={"count": 4})
     assert "It does not end before its window closes" in plan([window(-1, 1)], timing={"soak_s": 7200.0})
-    assert f"its window opens {then + timedelta(hours=2):%a %Y-%m-%d %H}:00" in plan([window(2, 3)])
+    assert f"its window opens {then + timedelta(hours=2):%a %Y-%m-%d %H}:00 UTC" in plan([window(2, 3)])
     browser.fill(f"{draft}/break-glass", "/break-glass", reason="it must be now")
     assert "its window" not in plan([window(2, 3)])
 
