@@ -60,8 +60,7 @@ class Database:
         with self.engine.connect() as conn:
             if self.is_sqlite:
                 conn.exec_driver_sql("BEGIN")
-            yield conn
-            conn.rollback()
+            yield conn  # closing it rolls back, once; saying so here would make it twice
 
     @contextmanager
     def write(self, priority: Priority = Priority.OPERATOR) -> Iterator[Change]:
