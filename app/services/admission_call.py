@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 from app.core.holds import HoldCode
 from app.core.leases import Asking
-from app.core.planner import Standing, admit
+from app.core.planner import Standing
+from app.core.planning.admission import admit_ready
+from app.core.planning.gates import Gates
+from app.core.planning.room import Room
 from app.services.admission_view import FleetView
 from app.store import operations
 from app.store.database import Database, Priority
@@ -23,17 +26,36 @@ _TURN = {"code": HoldCode.NOT_READY.value, "text": "its turn has come: it is ask
 
 def call(db: Database, view: FleetView, standing: Standing, now: float) -> int:
     """Ask those to ask again that would be admitted now if they did; how many were called."""
-    waiting: dict[int, Asking] = {}
-    for place, candidate in enumerate(standing.candidates):
-        asking = view.asking.get(candidate.operation_id)
-        if asking is not None and asking.asks_later(now):
-            waiting[place] = asking
+    gates = Gates(standing)
+    room = Room(standing, gates)
+    waiting = _may_go(view, standing, gates, room, now)
     if not waiting:
         return 0
-    called = [waiting[place] for place in admit(standing, waiting.keys()).admitted if place in waiting]
+    called = [
+        waiting[place] for place in admit_ready(standing, gates, room, waiting.keys()).admitted if place in waiting
+    ]
     for start in range(0, len(called), _BATCH):
         _call_some(db, called[start : start + _BATCH])
     return len(called)
+
+
+def _may_go(view: FleetView, standing: Standing, gates: Gates, room: Room, now: float) -> dict[int, Asking]:
+    """Those that wait, by place, without whole rollouts in which it is nobody's turn: ten thousand may wait for a
+    canary, a window, or for others to soak, and looking each of them over takes most of a second."""
+    shut: dict[tuple[int, bool], bool] = {}
+    found: dict[int, Asking] = {}
+    for place, candidate in enumerate(standing.candidates):
+        asking = view.asking.get(candidate.operation_id)
+        if asking is None or not asking.asks_later(now):
+            continue
+        rollout, kind = standing.rollouts[candidate.rollout], (candidate.rollout, candidate.canary)
+        if kind not in shut:
+            shut[kind] = bool(gates.not_running(rollout) or gates.canaries(candidate))
+        full = room.left[room.rollouts_at + candidate.rollout] <= 0
+        exposes = standing.nodes[candidate.node].exposed_to != rollout.id
+        if not (shut[kind] or (full and exposes) or gates.timed(candidate.rollout, candidate.node)):
+            found[place] = asking
+    return found
 
 
 def _call_some(db: Database, called: Sequence[Asking]) -> None:

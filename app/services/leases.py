@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from app.core.clocks import due, step_s
+from app.core.clocks import step_s
 from app.core.events import EventKind
 from app.core.leases import Held, reason_to_return
-from app.store import events, fleet, leases, nodes
+from app.store import events, fleet, lease_clocks, leases, nodes
 from app.store.database import Change, Database, Priority
 
 Returnable = Held | leases.Lease
@@ -17,11 +17,11 @@ _BATCH = 200
 def count_time(db: Database, now: float) -> int:
     """Count the time of the leases that are out; how many were written. At most half a minute for one look."""
     with db.read() as conn:
-        due_now = [held for held in leases.all_held(conn) if due(held.counted_at, now)]
+        due_now = lease_clocks.due(conn, now)
     for start in range(0, len(due_now), _BATCH):
         with db.write(Priority.BACKGROUND) as change:
-            for held in due_now[start : start + _BATCH]:
-                leases.count(change.conn, held, step_s(held.counted_at, now), now)
+            some = due_now[start : start + _BATCH]
+            lease_clocks.count(change.conn, [(clock, step_s(clock[1], now)) for clock in some], now)
     return len(due_now)
 
 
@@ -29,7 +29,7 @@ def return_seen(db: Database, now: float) -> int:
     """Return the budget of leases whose nodes were seen through; how many that were."""
     with db.read() as conn:
         policy = fleet.policy(conn)
-        over = [held for held in leases.all_held(conn) if reason_to_return(held, now, policy) is not None]
+        over = [held for held in leases.maybe_over(conn) if reason_to_return(held, now, policy) is not None]
     return sum(_return(db, held.node_id, now) for held in over)
 
 

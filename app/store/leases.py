@@ -8,16 +8,17 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.core.leases import Held
 from app.core.nodes import Admission, OperationState
 from app.core.nodes import Connection as Standing
+from app.core.slots import ARMED
 from app.store.fleet import FLEET_ID
 from app.store.nodes import LAST_SEEN
 from app.store.schema import gateways, leases, nodes, operations
-from wire.messages import Slot
+from wire.messages import Phase, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,20 @@ def all_held(conn: Connection) -> list[Held]:
 @cache
 def _all_held() -> Select[Any]:
     return _HELD.order_by(leases.c.node_id)
+
+
+def maybe_over(conn: Connection) -> list[Held]:
+    """Those of `all_held` that core.leases.reason_to_return may give a reason for; while a wave reboots they are few
+    of many."""
+    return [_held(row) for row in conn.execute(_maybe_over())]
+
+
+@cache
+def _maybe_over() -> Select[Any]:
+    settled = and_(~nodes.c.on_trial, nodes.c.phase.not_in([phase.value for phase in ARMED]))
+    confirmed = and_(nodes.c.boot_id != leases.c.old_boot_id, or_(nodes.c.phase == Phase.SOAKING.value, settled))
+    retired = nodes.c.admission == Admission.RETIRED.value
+    return _all_held().where(or_(retired, confirmed, leases.c.counted_s > leases.c.duration_s))
 
 
 def held(conn: Connection, node_id: str) -> Held | None:
@@ -287,17 +302,6 @@ def renew(conn: Connection, lease: Lease, nonce: str, now: float) -> bool:
         .values(nonce=nonce, granted_at=now, counted_s=0.0, counted_at=now)
     )
     return renewed.rowcount == 1
-
-
-def count(conn: Connection, held: Held, seconds: float, now: float) -> bool:
-    """Count time of the lease, unless another conductor counted it or it was renewed meanwhile."""
-    same = leases.c.counted_at.is_(None) if held.counted_at is None else leases.c.counted_at == held.counted_at
-    counted = conn.execute(
-        update(leases)
-        .where(leases.c.id == held.id, leases.c.ended_at.is_(None), same)
-        .values(counted_s=leases.c.counted_s + seconds, counted_at=now)
-    )
-    return counted.rowcount == 1
 
 
 def end(conn: Connection, lease_id: str, granted_at: float, reason: str, now: float) -> bool:
