@@ -17,17 +17,22 @@ from app.core.version_edges import edge
 from app.core.versions import version_key
 
 
-class NodeFacts(Protocol):
-    """A node as far as entering and staging go; app.core.snapshot.NodeView is one."""
+class Runs(Protocol):
+    """What a node runs, as far as the choice of its image goes."""
 
-    @property
-    def id(self) -> str: ...
     @property
     def os_id(self) -> str: ...
     @property
     def arch(self) -> str: ...
     @property
     def version(self) -> str: ...
+
+
+class NodeFacts(Runs, Protocol):
+    """A node as far as entering and staging go; app.core.snapshot.NodeView is one."""
+
+    @property
+    def id(self) -> str: ...
     @property
     def digest(self) -> str: ...
     @property
@@ -67,7 +72,7 @@ class Targets:
         """Whether an image of this OS and architecture is for such a node."""
         return (os_id, canonical_arch(arch)) == (node_os_id, canonical_arch(node_arch))
 
-    def of(self, node: NodeFacts) -> TargetView | None:
+    def of(self, node: Runs) -> TargetView | None:
         return self._targets.get((node.os_id, canonical_arch(node.arch)))
 
     def stays_out(self, node: NodeFacts) -> Out | None:
@@ -99,18 +104,28 @@ class Targets:
             return None
         if node.pinned_to and node.pin_digest != target.digest:
             return Hold(HoldCode.PINNED, f"is pinned to {node.pinned_to}", node.id)
+        held = self.version_hold(node, node.id)
+        if held is not None:
+            return held
+        if target.digest in node.failed:
+            return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before; clear it there", node.id)
+        return None
+
+    def version_hold(self, node: Runs, subject: str) -> Hold | None:
+        """The part of `staging_hold` that is the same for all nodes that run this version."""
+        target = self.of(node)
+        if self.kind is not RolloutKind.UPDATE or target is None:
+            return None
         refused = edge(target, node.version)
         if refused is not None:
-            return Hold(HoldCode.VERSION_EDGE, refused, node.id)
+            return Hold(HoldCode.VERSION_EDGE, refused, subject)
         if not self.allow_downgrade and is_downgrade(target.version, node.version):
             text = f"{target.version} is older than {node.version}, and nobody chose to go down"
-            return Hold(HoldCode.DOWNGRADE, text, node.id)
+            return Hold(HoldCode.DOWNGRADE, text, subject)
         if target.withdrawn:
             return Hold(HoldCode.WITHDRAWN, f"{target.version} is withdrawn", target.digest)
         if target.bad:
             return Hold(HoldCode.BAD_VERSION, f"{target.version} is bad: {target.bad}", target.digest)
-        if target.digest in node.failed:
-            return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before; clear it there", node.id)
         return None
 
 

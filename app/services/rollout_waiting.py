@@ -1,5 +1,5 @@
 """Why nodes of rollouts wait without an order, written down for people. A step of the conductor, apart from giving
-orders: it looks at all that wait, of whom there may be ten thousand, and giving looks at those whose turn it is.
+orders: giving looks at those whose turn it is, and this at all that something holds.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ def note_holds(db: Database, now: float) -> int:
     changed = 0
     for rollout in running:
         with db.read() as conn:
-            found = rollout_queue.waiting(reader(conn, rollout, now), rollout.id, leads_back=rollout.leads_back)
             targets = targets_of(conn, rollout)
+            running_it = rollout_queue.platforms(conn, rollout.id)
+            versions = {one.version for one in running_it if targets.version_hold(one, "") is not None}
+            facts_now = reader(conn, rollout, now)
+            found = rollout_queue.odd_ones(facts_now, rollout.id, versions, leads_back=rollout.leads_back)
         holds = [(facts, targets.staging_hold(facts) or _busy(facts)) for facts in found]
         changed += sum(_differs(facts, hold) for facts, hold in holds)
         write_holds(db, rollout, holds)

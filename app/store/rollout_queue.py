@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, not_, or_, select
 
 from app.core.holds import HoldCode
 from app.core.rollouts import RolloutNodeState
 from app.core.slots import ARMED
 from app.store.rollout_facts import Facts, Reader, rows_of_nodes
-from app.store.schema import leases, nodes, operations, rollout_nodes
+from app.store.schema import failed_versions, leases, nodes, operations, rollout_nodes
 from wire.messages import EvidenceClass, OperationKind
 
 _c = rollout_nodes.c
@@ -30,15 +31,38 @@ _PAST_RECALL = exists().where(
 """A way back does not wait for what has armed nothing, nor for a soak (rule 7)."""
 
 
+_TELLABLE = and_(
+    nodes.c.connection == "online",
+    nodes.c.conflict.is_(None),
+    nodes.c.evidence != EvidenceClass.PROTOCOL_ONLY.value,
+)
+"""Connected and to be commanded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """As nodes have it; see app.core.rollout_entry.Runs."""
+
+    os_id: str
+    arch: str
+    version: str
+
+
 def anybody(conn: Connection, rollout_id: str) -> bool:
     """Whether any node is without an order: in most of a rollout's time none is."""
     return conn.execute(_anybody(), {"rollout_id": rollout_id}).first() is not None
 
 
-def waiting(reader: Reader, rollout_id: str, *, leads_back: bool) -> list[Facts]:
-    """All nodes without an order."""
-    rows = reader.conn.execute(_waiting(leads_back).order_by(nodes.c.id), {"rollout_id": rollout_id})
-    return [_facts(reader, row) for row in rows]
+def platforms(conn: Connection, rollout_id: str) -> list[Platform]:
+    """What the nodes without an order run: a handful of kinds, however many they are."""
+    return [Platform(*row) for row in conn.execute(_platforms(), {"rollout_id": rollout_id})]
+
+
+def odd_ones(reader: Reader, rollout_id: str, versions: Collection[str], *, leads_back: bool) -> list[Facts]:
+    """Nodes without an order that have a hold, or may have to have one: of whatever hold, those that cannot be told now
+    or are busy, that are pinned, where something failed, or that run one of these versions."""
+    given = {"rollout_id": rollout_id, "versions": sorted(versions)}
+    return [_facts(reader, row) for row in reader.conn.execute(_odd_ones(leads_back), given)]
 
 
 def next_ones(
@@ -67,13 +91,32 @@ def _waiting(leads_back: bool) -> Select[Any]:
 
 
 @cache
+def _platforms() -> Select[Any]:
+    here = _c.rollout_id == bindparam("rollout_id"), _c.state == RolloutNodeState.WAITING.value
+    joined = select(nodes.c.os_id, nodes.c.arch, nodes.c.version).join(rollout_nodes, _c.node_id == nodes.c.id)
+    return joined.where(*here, _c.operation_id.is_(None)).distinct()
+
+
+@cache
+def _odd_ones(leads_back: bool) -> Select[Any]:
+    failed = exists().where(failed_versions.c.node_id == nodes.c.id, failed_versions.c.cleared_at.is_(None))
+    odd = or_(
+        _c.hold.is_not(None),
+        not_(_TELLABLE),
+        _busy(leads_back),
+        nodes.c.pinned_at.is_not(None),
+        failed,
+        nodes.c.version.in_(bindparam("versions", expanding=True)),
+    )
+    return _waiting(leads_back).where(odd).order_by(nodes.c.id)
+
+
+@cache
 def _next_ones(leads_back: bool, codes: tuple[str, ...]) -> Select[Any]:
     return (
         _waiting(leads_back)
         .where(
-            nodes.c.connection == "online",
-            nodes.c.conflict.is_(None),
-            nodes.c.evidence != EvidenceClass.PROTOCOL_ONLY.value,
+            _TELLABLE,
             or_(_c.stage_at.is_(None), _c.stage_at <= bindparam("now"), _c.stage_at > bindparam("latest")),
             or_(_c.hold.is_(None), _c.hold["code"].as_string().not_in(codes)),
             ~_busy(leads_back),
