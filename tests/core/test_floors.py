@@ -55,6 +55,15 @@ def test_what_is_away_counts_once(away: dict[str, bool], others: int, goes: int)
     assert check(plan(view), view) == []
 
 
+def test_the_checker_counts_what_leases_took_by_itself() -> None:
+    nodes = [node("away", (0, 1), reserved=True), *(node(name, (0, 1)) for name in "abc")]
+    wanted = tuple(wants(place) for place in range(1, 4))
+    view = snapshot(nodes, services=(service("web", 3, 2),), candidates=wanted)
+    made = plan(view)
+    forced = replace(made, admitted=(0,), holds={place: made.holds[place] for place in (1, 2)})
+    assert [one.text for one in check(forced, view)] == ["/web would have 1 healthy replicas, floor 2"]
+
+
 def test_a_wide_floor_has_room_for_as_many_as_are_expected() -> None:
     nodes = [node(f"n{place}", (0, 1), reserved=place == 0) for place in range(6)]
     view = snapshot(nodes, services=(service("web", 4, 1),), candidates=tuple(wants(place) for place in range(1, 6)))

@@ -47,6 +47,16 @@ def test_the_transaction_counts_the_expected_ones_too(database: Database, four: 
     assert len(holders(database)) == 1
 
 
+def test_the_transaction_counts_what_leases_took(database: Database, four: list[str]) -> None:
+    grant_leases(database, NOW + 1)
+    before = holders(database)
+    setting, _ = choose(database, NOW + 2)
+    others = [each for name, each in zip("abcd", four, strict=True) if name not in before]
+    all_of_them = [Chosen(f"op_{each}", each, None, OperationKind.ACTIVATE, False) for each in others]
+    grant(database, (setting, all_of_them), NOW + 2)
+    assert holders(database) == before and len(before) == 1
+
+
 def test_what_a_lease_took_stays_taken_while_its_containers_stop(database: Database, four: list[str]) -> None:
     """The node shuts down, says so with its last word, and three others are healthy: no second one goes."""
     grant_leases(database, NOW + 1)
