@@ -19,18 +19,16 @@ from app.core.leases import LONG_RETRY_S
 from app.core.nodes import Connection as Standing
 from app.core.nodes import Node, Operation
 from app.core.policy import Policy
-from app.core.rollouts import RolloutState
 from app.core.slots import ARMED
 from app.services import domain_losses
 from app.services.endings import end_operation, name_of
 from app.services.nodes import NO_PIN, pin_of
 from app.services.orders import give_order
-from app.store import audit, canary_clocks, events, fleet, gateways, nodes, operation_clocks, operations, rollouts
+from app.store import audit, canary_clocks, events, fleet, gateways, nodes, operation_clocks, operations
 from app.store.database import Database, Priority
 from wire.messages import Phase, Result
 
 _BATCH = 200
-_WATCHED = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HALTED)
 _ASKS_S = 2 * LONG_RETRY_S
 """A node that asked for a lease within this is waiting for us, not we for it."""
 _OWES_S = 60.0
@@ -45,16 +43,10 @@ def advance_clocks(db: Database, now: float) -> int:
 
 def _count_canary_soaks(db: Database, now: float) -> int:
     with db.read() as conn:
-        waiting = [
-            rollout
-            for rollout in rollouts.in_states(conn, _WATCHED)
-            if rollout.canaries_soaked_at is not None
-            and rollout.canaries_waited_s < rollout.policy.canary_soak_s
-            and due(rollout.canaries_clock_at, now)
-        ]
-    for rollout in waiting:
+        waiting = [(id, clock_at) for id, clock_at in canary_clocks.running(conn) if due(clock_at, now)]
+    for rollout_id, clock_at in waiting:
         with db.write(Priority.BACKGROUND) as change:
-            canary_clocks.count(change.conn, rollout, step_s(rollout.canaries_clock_at, now), now)
+            canary_clocks.count(change.conn, rollout_id, clock_at, step_s(clock_at, now), now)
     return len(waiting)
 
 
