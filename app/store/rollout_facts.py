@@ -28,7 +28,8 @@ from app.store.schema import (
 )
 from wire.messages import EvidenceClass
 
-_BUSY = exists().where(operations.c.node_id == nodes.c.id, operations.c.state == "open")
+BUSY = nodes.c.id.in_(select(operations.c.node_id).where(operations.c.state == "open"))
+"""It has an open operation. Not as EXISTS: SQLite would go through all open ones for each node."""
 _AT_ONCE = 500
 """SQLite takes a bounded number of parameters."""
 
@@ -139,7 +140,7 @@ def _pin_words(row: Row[Any]) -> str:
     return f"version {row.pin_version}" if row.pin_version is not None else f"channel {row.pin_channel}"
 
 
-def rows_of_nodes(*more: Any, busy: ColumnElement[bool] = _BUSY) -> Select[Any]:
+def rows_of_nodes(*more: Any, busy: ColumnElement[bool] = BUSY) -> Select[Any]:
     """A query that can be narrowed; `more`: further columns."""
     return (
         select(

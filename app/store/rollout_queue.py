@@ -12,21 +12,22 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, 
 from app.core.holds import HoldCode
 from app.core.rollouts import RolloutNodeState
 from app.core.slots import ARMED
-from app.store.rollout_facts import Facts, Reader, rows_of_nodes
+from app.store.rollout_facts import BUSY, Facts, Reader, rows_of_nodes
 from app.store.schema import failed_versions, leases, nodes, operations, rollout_nodes
 from wire.messages import EvidenceClass, OperationKind
 
 _c = rollout_nodes.c
-_OPEN = and_(operations.c.node_id == nodes.c.id, operations.c.state == "open")
+_OPEN = operations.c.state == "open"
 _HOLDS_LEASE = exists().where(leases.c.operation_id == operations.c.id, leases.c.ended_at.is_(None))
-_ANY_OPEN = exists().where(_OPEN)
-_PAST_RECALL = exists().where(
-    _OPEN,
-    or_(
-        operations.c.kind == OperationKind.ROLLBACK.value,
-        operations.c.phase.in_([phase.value for phase in ARMED]),
-        _HOLDS_LEASE,
-    ),
+_PAST_RECALL = nodes.c.id.in_(
+    select(operations.c.node_id).where(
+        _OPEN,
+        or_(
+            operations.c.kind == OperationKind.ROLLBACK.value,
+            operations.c.phase.in_([phase.value for phase in ARMED]),
+            _HOLDS_LEASE,
+        ),
+    )
 )
 """A way back does not wait for what has armed nothing, nor for a soak (rule 7)."""
 
@@ -127,7 +128,7 @@ def _next_ones(leads_back: bool, codes: tuple[str, ...]) -> Select[Any]:
 
 
 def _busy(leads_back: bool) -> ColumnElement[bool]:
-    return _PAST_RECALL if leads_back else _ANY_OPEN
+    return _PAST_RECALL if leads_back else BUSY
 
 
 def _facts(reader: Reader, row: Row[Any]) -> Facts:
