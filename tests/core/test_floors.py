@@ -108,7 +108,8 @@ def test_no_replica_beyond_the_expected_ones_is_ever_spent(view: Snapshot) -> No
     made = plan(view)
     _bound(view, [view.candidates[place] for place in made.admitted], ours_back=False)
     for wave in made.waves:
-        movers = [one for one in view.candidates if one.node in wave.nodes]
+        theirs = {place for place, hold in made.holds.items() if hold.code is HoldCode.OTHER_ROLLOUT}
+        movers = [one for place, one in enumerate(view.candidates) if one.node in wave.nodes and place not in theirs]
         _bound(view, movers, ours_back=True)
 
 
