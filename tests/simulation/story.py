@@ -144,7 +144,7 @@ def story(seed: int) -> Story:
         events=_events(dice),
         conductors=2 if dice.chance() < 0.3 else 1,
         round_s=dice.between(30.0, 80.0),
-        wake_s=dice.between(0.2, 2.0) if dice.chance() < 0.2 else dice.between(3.0, 10.0),
+        wake_s=dice.between(0.2, 2.0) if dice.chance() < 0.15 else dice.between(4.0, 14.0),
     )
 
 
