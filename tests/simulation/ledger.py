@@ -112,11 +112,16 @@ _ASKS = and_(
     schema.nodes.c.connection == "online",
     ~exists().where(_l.operation_id == _o.id),
 )
+_s = schema.operations.alias("staging").c
+_PLACES_TAKEN = exists().where(
+    _s.rollout_id == _n.rollout_id, _s.state == "open", _s.phase.in_((Phase.IDLE.value, Phase.STAGING.value))
+)
+"""Others of the rollout stage: it may be that there is no place among the downloads."""
 _SILENT = (
     select(_n.node_id, _n.rollout_id)
     .join_from(schema.rollout_nodes, schema.rollouts, _r.id == _n.rollout_id)
     .join(schema.nodes, schema.nodes.c.id == _n.node_id)
     .outerjoin(schema.operations, _o.id == _n.operation_id)
     .where(_r.state == RolloutState.RUNNING.value, _n.hold.is_(None))
-    .where(or_(_n.state == RolloutNodeState.WAITING.value, _ASKS))
+    .where(or_(and_(_n.state == RolloutNodeState.WAITING.value, ~_PLACES_TAKEN), _ASKS))
 )
