@@ -7,7 +7,7 @@ canary did, the judge saw itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, or_, select
@@ -150,12 +150,13 @@ class Patience:
     def __init__(self) -> None:
         self._since: dict[str, tuple[float, int]] = {}
 
-    def look(self, silent: Sequence[str], now: float) -> str:
-        """Who has waited without a reason for too long; empty: nobody. `silent`: who has none after this round."""
+    def look(self, silent: Mapping[str, bool], now: float) -> str:
+        """Who has waited without a reason for too long; empty: nobody. `silent`: who has none after this round, and
+        whether the round could have given one."""
         self._since = {key: found for key, found in self._since.items() if key in silent}
-        for key in silent:
+        for key, counts in silent.items():
             since, rounds = self._since.get(key, (now, 0))
-            self._since[key] = since, rounds + 1
+            self._since[key] = since, rounds + counts
             if rounds >= SILENT_ROUNDS and now - since > SILENT_S:
                 return key
         return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, exists, or_, select
 
+from app.core.leases import ANSWER_WITHIN_S
 from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.store import schema
 from tests.simulation.judge import RuleBroken
@@ -97,10 +98,15 @@ def waiting(conn: Connection) -> list[Mapping[str, Any]]:
     ]
 
 
-def silently_waiting(conn: Connection) -> list[str]:
-    """Nodes of running rollouts that wait and say nothing of why: without an order, or staged and connected, and never
-    granted a lease; in words."""
-    return [f"node {int(row.node_id[5:])} in rollout {row.rollout_id[-4:]}" for row in conn.execute(_SILENT)]
+def silently_waiting(conn: Connection, now: float) -> dict[str, bool]:
+    """Nodes of running rollouts that wait and say nothing of why: without an order, or staged and connected, and
+    never granted a lease. Whether that counts: a request that was too old for an answer in this round does not, for the
+    conductors of a run look more seldom than real ones. `now` is the server's."""
+    return {
+        f"node {int(row.node_id[5:])} in rollout {row.rollout_id[-4:]}": row.lease_nonce_at is None
+        or abs(now - row.lease_nonce_at) <= ANSWER_WITHIN_S
+        for row in conn.execute(_SILENT)
+    }
 
 
 _ASKS = and_(
@@ -118,7 +124,7 @@ _PLACES_TAKEN = exists().where(
 )
 """Others of the rollout stage: it may be that there is no place among the downloads."""
 _SILENT = (
-    select(_n.node_id, _n.rollout_id)
+    select(_n.node_id, _n.rollout_id, _o.lease_nonce_at)
     .join_from(schema.rollout_nodes, schema.rollouts, _r.id == _n.rollout_id)
     .join(schema.nodes, schema.nodes.c.id == _n.node_id)
     .outerjoin(schema.operations, _o.id == _n.operation_id)

@@ -149,7 +149,7 @@ def test_a_slot_that_nobody_confirmed_is_not_booted_by_a_power_cut() -> None:
 
 def test_a_wait_without_a_reason_is_seen_after_a_while() -> None:
     patience = Patience()
-    said = [patience.look(["node 1"] if round_ != 3 else [], 20.0 * round_) for round_ in range(9)]
+    said = [patience.look({"node 1": True} if round_ != 3 else {}, 20.0 * round_) for round_ in range(9)]
     assert said == [""] * 8 + ["node 1"]  # in round 3 it had one
 
 

@@ -308,7 +308,8 @@ class World(Network):
         with self.stage.read() as conn:
             granted = self.gate.look(conn, self.now)
             self.ledger.look(conn)
-            silent = self.patience.look(silently_waiting(conn), self.now) if lives and self.gateway is not None else ""
+            heard = lives and self.gateway is not None
+            silent = self.patience.look(silently_waiting(conn, self.clock()), self.now) if heard else ""
         for lease in granted:
             self.say(f"lease for {lease.number}")
             self.judge.granted(lease.number, self.now)
