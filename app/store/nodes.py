@@ -153,8 +153,12 @@ def forget_operation(conn: Connection, node_id: str, operation_id: str) -> None:
 
 def expired_pins(conn: Connection, now: float, limit: int) -> list[str]:
     """Nodes whose pin is over."""
-    rows = conn.execute(select(nodes.c.id).where(nodes.c.pin_until <= now).order_by(nodes.c.pin_until).limit(limit))
-    return list(rows.scalars())
+    return list(conn.execute(_expired_pins(limit), {"now": now}).scalars())
+
+
+@cache
+def _expired_pins(limit: int) -> Select[Any]:
+    return select(nodes.c.id).where(nodes.c.pin_until <= bindparam("now")).order_by(nodes.c.pin_until).limit(limit)
 
 
 def online_on(conn: Connection, gateway_ids: Sequence[str], limit: int) -> list[tuple[str, str]]:
@@ -170,12 +174,14 @@ def online_on(conn: Connection, gateway_ids: Sequence[str], limit: int) -> list[
 
 def gateways_in_use(conn: Connection) -> list[str]:
     """Gateways that some node's connection is written on."""
-    rows = conn.execute(
-        select(nodes.c.gateway_id)
-        .where(nodes.c.gateway_id.is_not(None), nodes.c.connection == Standing.ONLINE.value)
-        .distinct()
-    )
-    return [gateway_id for gateway_id in rows.scalars() if gateway_id is not None]
+    return [gateway_id for gateway_id in conn.execute(_IN_USE).scalars() if gateway_id is not None]
+
+
+_IN_USE = (
+    select(nodes.c.gateway_id)
+    .where(nodes.c.gateway_id.is_not(None), nodes.c.connection == Standing.ONLINE.value)
+    .distinct()
+)
 
 
 def gateway_of(conn: Connection, node_ids: Sequence[str]) -> dict[str, str | None]:

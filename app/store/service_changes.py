@@ -294,4 +294,7 @@ def line(conn: Connection, key: ServiceKey, *, before_id: int | None = None, lim
 
 def any_told(conn: Connection) -> bool:
     """Whether anything was ever told: a fleet that is new here has no losses yet, only a beginning."""
-    return bool(conn.execute(select(exists().select_from(replicas))).scalar_one())
+    return bool(conn.execute(_ANY_TOLD).scalar_one())
+
+
+_ANY_TOLD = select(exists().select_from(replicas))
