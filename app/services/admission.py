@@ -21,6 +21,7 @@ from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.services.admission_apply import Chosen, apply
 from app.services.admission_call import CALL_S, call
 from app.services.admission_renew import renew
+from app.services.admission_retell import RETELL_S, retell
 from app.services.admission_view import FleetView
 from app.services.domain_losses import current
 from app.services.leases import return_seen
@@ -111,6 +112,7 @@ class Admission:
         self._edge_at = 0.0
         """When something changes although nobody says so: a request is given up, a window opens."""
         self._called_at: float | None = None
+        self._retold_at: float | None = None
 
     def note(self, topics: Iterable[str]) -> None:
         """These changed."""
@@ -167,6 +169,8 @@ class Admission:
         admissions = admit(known.standing)
         granted = self._grant(db, known, admissions, now)
         self._answer(db, known, admissions, now)
+        if self._retells(now):
+            retell(db, known.view, known.standing, now)
         look_at = now + _LOOK_S
         if not granted and self._calls(now):
             call(db, known.view, known.standing, now)
@@ -181,6 +185,13 @@ class Admission:
         if self._called_at is not None and 0 <= now - self._called_at < CALL_S:
             return False
         self._called_at = now
+        return True
+
+    def _retells(self, now: float) -> bool:
+        """Whether it is time to say anew why all of them wait."""
+        if self._retold_at is not None and 0 <= now - self._retold_at < RETELL_S:
+            return False
+        self._retold_at = now
         return True
 
     # --- the view -------------------------------------------------------------------------------------------

@@ -88,10 +88,10 @@ def _turn(rollout: Rollout | None, row: RolloutNode | None) -> Turn | None:
 
 
 def _hold(operation: Operation | None, row: RolloutNode | None) -> Hold | None:
-    """The answer to its request for a lease, else what its rollout kept; None: nothing, or in words of another
-    version."""
-    asked = operation.hold if operation is not None else None
-    said = asked or (row.hold if row is not None else None)
+    """What its rollout keeps, which is told anew while it waits, else the answer to its request for a lease; None:
+    nothing, or in words of another version."""
+    kept = row.hold if row is not None else None
+    said = kept or (operation.hold if operation is not None else None)
     if said is None or said["code"] not in tuple(HoldCode):
         return None
     return Hold(HoldCode(said["code"]), said["text"], said.get("subject") or "", said.get("until"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import Connection, bindparam, select, tuple_, update
 
 from app.core.holds import Hold
+from app.core.rollouts import RolloutNodeState
 from app.store.schema import rollout_nodes
 
 
@@ -35,6 +36,36 @@ def keep(conn: Connection, holds: Sequence[tuple[str, str, Hold]]) -> set[str]:
             )
             changed.add(rollout_id)
     return changed
+
+
+def of_ordered(conn: Connection, rollout_ids: Collection[str]) -> dict[tuple[str, str], dict[str, Any] | None]:
+    """By (rollout id, node id), of the nodes that have their order and have not moved."""
+    rows = conn.execute(
+        select(rollout_nodes.c.rollout_id, rollout_nodes.c.node_id, rollout_nodes.c.hold).where(
+            rollout_nodes.c.rollout_id.in_(rollout_ids), rollout_nodes.c.state == _ORDERED
+        )
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+def put_anew(conn: Connection, holds: Sequence[tuple[str, str, Hold]]) -> None:
+    """Store (rollout id, node id, hold) of nodes that have not moved meanwhile."""
+    conn.execute(
+        update(rollout_nodes)
+        .where(
+            rollout_nodes.c.rollout_id == bindparam("of_rollout"),
+            rollout_nodes.c.node_id == bindparam("of_node"),
+            rollout_nodes.c.state == _ORDERED,
+        )
+        .values(hold=bindparam("why")),
+        [
+            {"of_rollout": rollout_id, "of_node": node_id, "why": as_json(hold)}
+            for rollout_id, node_id, hold in sorted(holds, key=lambda one: one[:2])
+        ],
+    )
+
+
+_ORDERED = RolloutNodeState.ORDERED.value
 
 
 def as_json(hold: Hold) -> dict[str, Any]:

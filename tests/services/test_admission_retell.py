@@ -1,0 +1,102 @@
+"""Why a node waits stays true while it waits, although it asks again in ten minutes only."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select, update
+
+from app.core.group_policy import Amount, GroupPolicy
+from app.core.holds import HoldCode
+from app.services.admission import Admission
+from app.services.admission_retell import RETELL_S
+from app.services.connections import beat
+from app.store import schema
+from app.store.database import Database
+from app.store.nudges import EVERYTHING
+from tests.server_kit import NOW
+from tests.services import admission_kit as fleet
+from tests.services.admission_kit import GATEWAY, answer, group
+from tests.services.test_admission_rollouts import member, rollout
+from wire.messages import LeaseWait
+
+WITH_CANARIES = GroupPolicy(max_unavailable=Amount(count=2), canaries=Amount(count=1), canary_soak_s=0.0)
+
+
+@pytest.fixture(autouse=True)
+def world(database: Database) -> None:
+    fleet.gateway(database)
+    group(database, max_unavailable={"count": 9})
+
+
+def waiting(db: Database) -> tuple[str, list[str], Admission]:
+    """A rollout whose canary has its lease and whose others were told to wait for it for minutes."""
+    rollout_id = rollout(db, policy=WITH_CANARIES)
+    member(db, rollout_id, "first", canary=True)
+    others = [member(db, rollout_id, f"other-{number}") for number in range(3)]
+    admission = Admission()
+    assert admission.tick(db, NOW + 1)
+    admission.tick(db, NOW + 2)
+    with db.write() as change:
+        for node_id in others:
+            mine = schema.operations.c.node_id == node_id
+            hold = change.conn.execute(select(schema.operations.c.hold).where(mine)).scalar_one()
+            change.conn.execute(update(schema.operations).where(mine).values(hold={**hold, "retry_s": 600.0}))
+    return rollout_id, others, admission
+
+
+def canary_moves(db: Database, rollout_id: str) -> None:
+    """It soaks, and is exposed to the version; the gate is open."""
+    with db.write() as change:
+        mine = (schema.rollout_nodes.c.rollout_id == rollout_id) & schema.rollout_nodes.c.canary
+        change.conn.execute(update(schema.rollout_nodes).where(mine).values(state="done", ended_at=NOW + 3))
+        change.touch("rollouts")
+
+
+def why(db: Database, node_ids: list[str]) -> list[str]:
+    with db.read() as conn:
+        rows = conn.execute(
+            select(schema.rollout_nodes.c.hold)
+            .where(schema.rollout_nodes.c.node_id.in_(node_ids))
+            .order_by(schema.rollout_nodes.c.node_id)
+        ).scalars()
+        return ["" if row is None else row["code"] for row in rows]
+
+
+def test_a_reason_that_is_over_is_told_anew_without_a_request(database: Database) -> None:
+    _, others, admission = waiting(database)
+    assert why(database, others) == [HoldCode.CANARIES.value] * 3
+    answers = [answer(database, node_id) for node_id in others]
+    with database.write() as change:
+        change.conn.execute(update(schema.rollouts).values(state="paused"))
+        change.touch("rollouts")
+    beat(database, GATEWAY, 4, NOW + 3 + RETELL_S)
+    admission.note({EVERYTHING})
+    admission.tick(database, NOW + 3 + RETELL_S)
+    assert why(database, others) == [HoldCode.NOT_RUNNING.value] * 3
+    assert [answer(database, node_id) for node_id in others] == answers  # the nodes hear nothing of it
+    assert all(isinstance(each, LeaseWait) and each.retry_s == 600.0 for each in answers)
+
+
+def test_between_two_looks_nothing_is_told(database: Database) -> None:
+    _, others, admission = waiting(database)
+    with database.write() as change:
+        change.conn.execute(update(schema.rollouts).values(state="paused"))
+        change.touch("rollouts")
+    admission.note({EVERYTHING})
+    admission.tick(database, NOW + 3)
+    assert why(database, others) == [HoldCode.CANARIES.value] * 3
+
+
+def test_who_moved_meanwhile_keeps_no_reason(database: Database) -> None:
+    rollout_id, others, admission = waiting(database)
+    canary_moves(database, rollout_id)
+    with database.write() as change:
+        mine = schema.rollout_nodes.c.node_id == others[0]
+        change.conn.execute(update(schema.rollout_nodes).where(mine).values(state="moving", hold=None))
+        change.conn.execute(update(schema.rollouts).values(state="paused"))
+    beat(database, GATEWAY, 4, NOW + 3 + RETELL_S)
+    admission.note({EVERYTHING})
+    admission.tick(database, NOW + 3 + RETELL_S)
+    codes = dict(zip(sorted(others), why(database, others), strict=True))
+    assert codes.pop(others[0]) == ""
+    assert set(codes.values()) == {HoldCode.NOT_RUNNING.value}
