@@ -62,6 +62,7 @@ def _node(number: int, nodes: int, channel_id: str, now: float) -> dict[str, Any
         "phase": "idle" if idle else "staging",
         "activity": {} if idle else {"phase": "staging", "target": _VERSIONS[-1], "progress": 0.43},
         "placement_known": True,
+        "placement_told": True,
         "engine": "podman",
         "containers_running": len(_SERVICES),
         "connection": "online",

@@ -78,6 +78,7 @@ def add_node(conn: Connection, name: str | None = None, **given: Any) -> str:
         "phase": "idle",
         "activity": {"phase": "idle"},
         "placement_known": True,
+        "placement_told": True,
         "connection": "online",
         "connected_at": NOW - 600,
         "last_seen_at": NOW,

@@ -46,7 +46,7 @@ class NodeView:
     """Its evidence class lets us command it, and no identity conflict holds it."""
     placement_known: bool
     """Or declared by an operator. Where it is not, `placements` is empty but for what its lease reserved: such a node
-    adds to no service."""
+    adds to no service. Of one that has just come back it is not, until it has said over this connection what runs."""
     placements: tuple[tuple[int, int], ...]
     """(index into Snapshot.services, replicas of it that are healthy here now); each service once. Of a node that is
     not up: as last seen, which is what it serves again when it is back; where its lease reserved more, that."""
@@ -170,6 +170,8 @@ class Candidate:
     """An operator lets it try a version that failed on it before, audited."""
     said: Hold | None = None
     """Why it is not ready, in the node's own words (keeping its way back, an inhibitor, a download that fails)."""
+    kept: Hold | None = None
+    """Why it is not ordered: the rollout that brought its node to what it runs is not over (rule 2)."""
 
 
 @dataclass(frozen=True, slots=True)

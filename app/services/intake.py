@@ -175,6 +175,7 @@ def _activity(activity: Activity) -> dict[str, Any]:
 def _placement(placement: Placement) -> dict[str, Any]:
     return {
         "placement_known": placement.known,
+        "placement_told": True,
         "placement_reason": placement.reason,
         "engine": placement.engine,
     }

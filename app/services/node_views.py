@@ -124,14 +124,14 @@ class NodeReader:
             arch=row.arch,
             version=row.version,
             digest=row.booted_digest,
-            online=row.connection == "online" and setting.fresh(row.gateway_id),
+            online=self._online(row),
             healthy=row.health_state != HealthState.UNHEALTHY,
             on_trial=row.trial,
             soaking=row.phase == Phase.SOAKING,
             reserved=row.reserved,
             absent=self._absent(row, policy.absent_after_s),
             commandable=row.evidence != EvidenceClass.PROTOCOL_ONLY and not row.conflict,
-            placement_known=row.placement_known or row.declared is not None,
+            placement_known=self._told(row) and (row.placement_known or row.declared is not None),
             placements=placements,
             has_local_way_back=passive.get("good") is True,
             staged_digest=passive.get("digest") or "",
@@ -140,6 +140,15 @@ class NodeReader:
             failed=failed,
             exposed_to=exposed_to,
         )
+
+    def _online(self, row: Any) -> bool:
+        return row.connection == "online" and self.setting.fresh(row.gateway_id)
+
+    def _told(self, row: Any) -> bool:
+        """Whether what is known of its placement may be counted on. Of a node that has just come back it is from
+        before: it may have rebooted, or its containers stopped, unseen. Of one that is away, or may go under its
+        lease, nothing is counted as serving anyway, and what was last seen is what it serves again."""
+        return row.placement_told or row.reserved or not self._online(row)
 
     def _absent(self, row: Any, absent_after_s: float) -> bool:
         if row.lost_at is not None:
@@ -155,11 +164,11 @@ class NodeReader:
         """What an operator declared counts only while the node itself cannot say. What its lease took stays taken
         while the containers stop, and when they have come up elsewhere."""
         here: Counter[ServiceKey] = Counter()
-        group = self.setting.group_of(row.labels) if replicas else ""
-        if row.placement_known:
+        group, told = self.setting.group_of(row.labels) if replicas else "", self._told(row)
+        if told and row.placement_known:
             for scope, name, healthy in replicas:
                 here[(scope_of(scope, group), name)] += healthy
-        elif row.declared is not None:
+        elif told and row.declared is not None:
             for scope, name, healthy in row.declared:
                 here[(scope, name)] += healthy
         for scope, name, number in taken:

@@ -31,13 +31,15 @@ def up(fresh_gateways: Collection[str]) -> ColumnElement[bool]:
 
 
 def serving(conn: Connection, up: ColumnElement[bool], keys: Sequence[ServiceKey]) -> list[Row[Any]]:
-    """Healthy replicas of these services on nodes that are up and whose placement is known: see services.serving."""
-    return services.serving(conn, and_(up, nodes.c.placement_known), keys)
+    """Healthy replicas of these services on nodes that are up and whose placement is known, as told over the present
+    connection: see services.serving."""
+    return services.serving(conn, and_(up, nodes.c.placement_told, nodes.c.placement_known), keys)
 
 
 def declared(conn: Connection, up: ColumnElement[bool]) -> list[Any]:
     """What operators declare of nodes that are up and cannot say themselves: [[scope, name, replicas], …] of each."""
-    query = select(nodes.c.declared).where(up, not_(nodes.c.placement_known), nodes.c.declared.is_not(None))
+    cannot_say = and_(nodes.c.placement_told, not_(nodes.c.placement_known))
+    query = select(nodes.c.declared).where(up, cannot_say, nodes.c.declared.is_not(None))
     return list(conn.execute(query).scalars())
 
 

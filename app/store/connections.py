@@ -84,7 +84,11 @@ def live_gateways(conn: Connection, now: float) -> set[str]:
 
 
 def set_online(conn: Connection, rows: Sequence[Mapping[str, Any]], now: float) -> None:
-    """Give each node (`id`) to `connection_id` of `gateway_id`, reached from `remote`; it pins our `server_key`."""
+    """Give each node (`id`) to `connection_id` of `gateway_id`, reached from `remote`; it pins our `server_key`.
+
+    What runs there was told over another connection, perhaps in another boot: nothing of it counts until it is told
+    over this one.
+    """
     if rows:
         statement = (
             update(nodes)
@@ -98,6 +102,7 @@ def set_online(conn: Connection, rows: Sequence[Mapping[str, Any]], now: float) 
                 connected_at=now,
                 last_seen_at=now,
                 probe_at=None,
+                placement_told=False,
             )
         )
         conn.execute(
@@ -133,7 +138,9 @@ def release(conn: Connection, rows: Sequence[tuple[str, str, float]]) -> None:
 
 
 def set_conflict(conn: Connection, node_id: str, conflict: Mapping[str, Any]) -> None:
-    conn.execute(update(nodes).where(nodes.c.id == node_id).values(conflict=dict(conflict), probe_at=None))
+    """From now on nobody is heard, so that what runs there is not known either until the node has come back."""
+    values = {"conflict": dict(conflict), "probe_at": None, "placement_told": False}
+    conn.execute(update(nodes).where(nodes.c.id == node_id).values(values))
 
 
 def ask_probe(conn: Connection, node_ids: Sequence[str], now: float) -> None:

@@ -72,6 +72,7 @@ def _members() -> Select[Any]:
             nodes.c.conflict.is_not(None).label("conflict"),
             nodes.c.lost_at,
             nodes.c.placement_known,
+            nodes.c.placement_told,
             nodes.c.declared,
             nodes.c.connected_at,
             nodes.c.pinned_at,

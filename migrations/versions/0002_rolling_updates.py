@@ -295,6 +295,7 @@ def upgrade() -> None:
         ),
     )
     op.add_column("nodes", sa.Column("declared_by", sa.String(), nullable=True))
+    op.add_column("nodes", sa.Column("placement_told", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.add_column("nodes", sa.Column("told_epoch", sa.Integer(), server_default="0", nullable=False))
     op.add_column("nodes", sa.Column("told_generation", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("operations", sa.Column("rollout_id", sa.String(), nullable=True))
@@ -310,6 +311,7 @@ def downgrade() -> None:
     op.drop_column("operations", "rollout_id")
     op.drop_column("nodes", "told_generation")
     op.drop_column("nodes", "told_epoch")
+    op.drop_column("nodes", "placement_told")
     op.drop_column("nodes", "declared_by")
     op.drop_column("nodes", "declared")
     op.drop_column("nodes", "lost_reason")

@@ -102,6 +102,7 @@ nodes = Table(
     Column("on_trial", Boolean, nullable=False, server_default=text("false")),
     Column("activity", Json, nullable=False),  # wire Activity
     Column("placement_known", Boolean, nullable=False, server_default=text("false")),
+    Column("placement_told", Boolean, nullable=False, server_default=text("false")),  # over the present connection
     Column("placement_reason", String, nullable=False, server_default=""),
     Column("engine", String, nullable=False, server_default=""),
     Column("containers_running", Integer, nullable=False, server_default="0"),
