@@ -82,6 +82,7 @@ _PLACES: dict[HoldCode, Place] = {
     HoldCode.ABSENT: Place.CONNECTION,
     HoldCode.OFFLINE: Place.CONNECTION,
     HoldCode.OTHER_ROLLOUT: Place.ROLLOUT,
+    HoldCode.KEEPING_WAY_BACK: Place.ROLLOUT,
     HoldCode.NOT_RUNNING: Place.ROLLOUT,
     HoldCode.FREEZE: Place.TIMED,
     HoldCode.WINDOW: Place.TIMED,

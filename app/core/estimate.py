@@ -33,6 +33,10 @@ _WORDS = {
     HoldCode.WITHDRAWN: ("waits for an image that is withdrawn", "wait for an image that is withdrawn"),
     HoldCode.BAD_VERSION: ("waits for a version that is bad", "wait for a version that is bad"),
     HoldCode.FAILED_HERE: ("failed with it before", "failed with it before"),
+    HoldCode.KEEPING_WAY_BACK: (
+        "keeps its way back for a rollout that is not over",
+        "keep their way back for a rollout that is not over",
+    ),
     HoldCode.PLACEMENT_UNKNOWN: ("runs nobody knows what", "run nobody knows what"),
 }
 """What is said of one node and of several that only a person or the node itself can set moving."""

@@ -24,6 +24,8 @@ class HoldCode(StrEnum):
     BAD_VERSION = "bad-version"
     """Failed often enough fleet-wide."""
     FAILED_HERE = "failed-here"
+    KEEPING_WAY_BACK = "keeping-way-back"
+    """The rollout that brought it to what it runs is not over: its passive slot is still the way back (rule 2)."""
     NOT_RUNNING = "not-running"
     """Its rollout is a draft, paused or halted."""
     FREEZE = "freeze"

@@ -88,6 +88,7 @@ class Facts:
             "is frozen": self._frozen(node, rollout),
         }
         if not back:
+            unmet["keeps its way back"] = candidate.kept is not None
             unmet["is outside its window, or its image is too young"] = self._too_early(node, rollout)
             unmet["waits for canaries"] = not candidate.canary and self._canaries_first(rollout)
             unmet["waits for health"] = self._unhealthy(node, rollout)

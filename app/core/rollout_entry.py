@@ -28,8 +28,16 @@ class Runs(Protocol):
     def version(self) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """A rollout that is not over and that brought a node to what it runs: the passive slot is the way back of both."""
+
+    rollout_id: str
+    name: str
+
+
 class NodeFacts(Runs, Protocol):
-    """A node as far as entering and staging go; app.core.snapshot.NodeView is one."""
+    """A node as far as entering and staging go; app.store.rollout_facts.Facts is one."""
 
     @property
     def id(self) -> str: ...
@@ -47,6 +55,8 @@ class NodeFacts(Runs, Protocol):
     def pin_digest(self) -> str: ...
     @property
     def failed(self) -> frozenset[str]: ...
+    @property
+    def kept_for(self) -> Keeper | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,7 @@ class Targets:
             return held
         if target.digest in node.failed:
             return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before; clear it there", node.id)
-        return None
+        return keeping_hold(node.kept_for) if node.kept_for is not None else None
 
     def version_hold(self, node: Runs, subject: str) -> Hold | None:
         """The part of `staging_hold` that is the same for all nodes that run this version."""
@@ -131,6 +141,12 @@ class Targets:
 
 def offline_hold(node_id: str) -> Hold:
     return Hold(HoldCode.OFFLINE, "is not connected; it goes on when it is back", node_id)
+
+
+def keeping_hold(keeper: Keeper) -> Hold:
+    """Of an update, which would write the slot (rule 2); ways back ignore it (rule 7)."""
+    text = f"keeps its way back for {keeper.name}, which is not over"
+    return Hold(HoldCode.KEEPING_WAY_BACK, text, keeper.rollout_id)
 
 
 def is_downgrade(target: str, booted: str) -> bool:

@@ -9,7 +9,8 @@ from app.core.plan import Plan
 from app.core.planner import plan
 from app.core.snapshot import Snapshot
 from app.services.admission import gather
-from app.store import revisions
+from app.services.kept_ways_back import with_kept
+from app.store import kept_ways_back, revisions
 from app.store.database import Database
 
 PACE_S = 30.0
@@ -43,5 +44,7 @@ class FleetPlans:
             if kept is not None and age_s is not None and 0 <= age_s < _KEPT_S and found == self._revisions:
                 return kept
             snapshot = gather(db, now)
+            with db.read() as conn:
+                snapshot = with_kept(snapshot, kept_ways_back.all_kept(conn))
             self._kept, self._revisions = (snapshot, self._planner(snapshot)), found
             return self._kept

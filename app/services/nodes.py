@@ -25,6 +25,7 @@ from app.core.slots import way_back_of
 from app.core.texts import fits_index
 from app.services import service_scopes
 from app.services.acting import done, need, possible, record
+from app.services.kept_ways_back import refusal_to_write
 from app.services.orders import Wish, begin, give_order, locked_node, withdraw
 from app.services.replacement import lock_with_replaced, retire_replaced
 from app.services.retirement import leave_fleet
@@ -50,6 +51,7 @@ def update(
     allow_downgrade: bool = True,
 ) -> str:
     """Bring the node to this image: stage, arm under a lease, reboot, confirm, soak. Returns the operation's id.
+    NotPossible too while the rollout that moved it is not over, for which its way back is kept.
 
     `override_failed`: although this version failed here before; `override_floor`: although a service falls below its
     floor; each needs a reason. Who names a version for one node chooses to go down, unless `allow_downgrade` is False.
@@ -63,6 +65,7 @@ def update(
         pinned = _pinned_image(change, node)
         possible(refusal_to_update(node, image, override_failed=override_failed, pinned_image_id=pinned))
         possible(refusal_of_version(change.conn, node, image, allow_downgrade=allow_downgrade))
+        possible(refusal_to_write(change.conn, node))
         wish = Wish(
             OperationKind.ACTIVATE,
             image.id,

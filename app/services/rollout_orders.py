@@ -19,7 +19,7 @@ from app.services.rollout_acting import touch
 from app.services.rollout_spec import reader
 from app.services.rollout_waiting import UNTIL_ITS_END, targets_of, write_holds
 from app.services.rollout_ways_back import way_back_wish
-from app.store import audit, images, operations, rollout_nodes, rollout_queue, rollout_seen, rollouts
+from app.store import audit, images, kept_ways_back, operations, rollout_nodes, rollout_queue, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollout_seen import Seen
@@ -73,6 +73,7 @@ def _give(db: Database, rollout: Rollout, now: float) -> int:
                 reader(conn, rollout, now),
                 rollout.id,
                 leads_back=rollout.leads_back,
+                updates=rollout.kind is RolloutKind.UPDATE,
                 but=UNTIL_ITS_END,
                 jitter_s=rollout.policy.stage_jitter_s,
                 limit=most,
@@ -112,6 +113,8 @@ def _order_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bo
         return False
     if any(_in_the_way(rollout, operation) for operation in operations.open_of(change.conn, node_id)):
         return False  # somebody was faster; the next look says so
+    if rollout.kind is RolloutKind.UPDATE and kept_ways_back.keeper_of(change.conn, node_id) is not None:
+        return False  # what moved it ended at this moment, and its rollout goes on (rule 2)
     wish = _wish(change, rollout, node)
     if isinstance(wish, str):
         values = {"state": RolloutNodeState.LEFT.value, "text": wish, "hold": None, "ended_at": now}

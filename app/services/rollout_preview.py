@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -12,13 +12,14 @@ from app.core.errors import Invalid, NotFound
 from app.core.estimate import Estimate, estimate
 from app.core.plan import Impossible, Plan
 from app.core.planner import plan
-from app.core.rollout_entry import Out, Targets
+from app.core.rollout_entry import Keeper, Out, Targets
 from app.core.rollouts import RolloutKind, RolloutState
 from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.services.admission import gather
 from app.services.fleet_plans import FleetPlans
+from app.services.kept_ways_back import with_kept
 from app.services.rollout_spec import RolloutSpec, as_now, members, resolve, rollout_of
-from app.store import rollout_facts, rollout_nodes, rollouts
+from app.store import kept_ways_back, rollout_facts, rollout_nodes, rollouts
 from app.store.database import Database
 from app.store.rollout_facts import Facts
 from app.store.rollouts import Rollout
@@ -96,6 +97,7 @@ def preview(db: Database, what: RolloutSpec | str, now: float, plans: FleetPlans
             invalid = error.text
         facts = members(conn, rollout, chosen, now)
         targets = rollout_facts.targets(conn, rollout.targets)
+        kept = kept_ways_back.all_kept(conn)
     entering, left = _sorted(rollout, Targets(rollout.kind, targets, allow_downgrade=rollout.allow_downgrade), facts)
     view = RolloutView(
         id=rollout.id,
@@ -110,7 +112,7 @@ def preview(db: Database, what: RolloutSpec | str, now: float, plans: FleetPlans
         break_glass=rollout.break_glass,
         size=len(entering),
     )
-    made = _planned(rollout, _without(gather(db, now), rollout), view, entering, left, now)
+    made = _planned(rollout, _without(gather(db, now), rollout), view, entering, left, kept, now)
     return replace(made, drafted=drafted, invalid=invalid)
 
 
@@ -163,13 +165,19 @@ def _planned(
     view: RolloutView,
     entering: tuple[Facts, ...],
     left: tuple[LeftOut, ...],
+    kept: Mapping[str, Keeper],
     now: float,
 ) -> Preview:
     place_of = {node.id: number for number, node in enumerate(snapshot.nodes)}
     nodes = [place_of[facts.id] for facts in entering if facts.id in place_of]
     policy = rollout.policy
     wanted = policy.canaries.of(len(nodes)) if rollout.kind is not RolloutKind.ROLLBACK else 0
-    first = set(pick(snapshot, nodes, wanted, policy.domain_label))
+    free = (
+        nodes
+        if rollout.kind is not RolloutKind.UPDATE
+        else [one for one in nodes if snapshot.nodes[one].id not in kept]
+    )
+    first = set(pick(snapshot, free or nodes, wanted, policy.domain_label))
     place = len(snapshot.rollouts)
     own = tuple(
         Candidate(node=node, rollout=place, operation_id="", ready=False, canary=node in first, since=now)
@@ -180,5 +188,6 @@ def _planned(
         rollouts=(*snapshot.rollouts, replace(view, canaries_left=len(first))),
         candidates=(*snapshot.candidates, *own),
     )
+    whole = with_kept(whole, kept)
     canaries = frozenset(snapshot.nodes[node].id for node in first)
     return Preview(rollout, whole, plan(whole), place, left, entering, canaries)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from app.core.holds import Hold, HoldCode
 from app.core.rollout_entry import Targets
-from app.core.rollouts import RolloutState
+from app.core.rollouts import RolloutKind, RolloutState
 from app.services.rollout_acting import touch
 from app.services.rollout_leaving import hold_json
 from app.services.rollout_spec import reader
@@ -32,7 +32,12 @@ UNTIL_ITS_END = frozenset(
     }
 )
 """Whoever has one of these written down is not ordered before this step has taken it away."""
-_OWN = UNTIL_ITS_END | {HoldCode.NOT_COMMANDABLE, HoldCode.OFFLINE, HoldCode.OTHER_ROLLOUT}
+_OWN = UNTIL_ITS_END | {
+    HoldCode.NOT_COMMANDABLE,
+    HoldCode.OFFLINE,
+    HoldCode.OTHER_ROLLOUT,
+    HoldCode.KEEPING_WAY_BACK,
+}
 """Holds that are written and taken away here; all others are admission's."""
 
 
@@ -47,7 +52,10 @@ def note_holds(db: Database, now: float) -> int:
             running_it = rollout_queue.platforms(conn, rollout.id)
             versions = {one.version for one in running_it if targets.version_hold(one, "") is not None}
             facts_now = reader(conn, rollout, now)
-            found = rollout_queue.odd_ones(facts_now, rollout.id, versions, leads_back=rollout.leads_back)
+            updates = rollout.kind is RolloutKind.UPDATE
+            found = rollout_queue.odd_ones(
+                facts_now, rollout.id, versions, leads_back=rollout.leads_back, updates=updates
+            )
         holds = [(facts, targets.staging_hold(facts) or _busy(facts)) for facts in found]
         changed += sum(_differs(facts, hold) for facts, hold in holds)
         write_holds(db, rollout, holds)

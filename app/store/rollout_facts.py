@@ -11,9 +11,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, 
 from app.core.clocks import GatewaySeen, listened_s
 from app.core.groups import Selector
 from app.core.image_match import canonical_arch
+from app.core.rollout_entry import Keeper
 from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState
 from app.core.snapshot import TargetView
-from app.store import bad_versions, gateways
+from app.store import bad_versions, gateways, kept_ways_back
 from app.store.node_query import in_group
 from app.store.rollout_nodes import UNDER_WAY
 from app.store.schema import (
@@ -53,6 +54,7 @@ class Facts:
     failed: frozenset[str]
     busy: bool
     """It has an open operation, whoever gave it, that an order of the rollout would wait for."""
+    kept_for: Keeper | None
     hold: dict[str, Any] | None = None
 
 
@@ -66,6 +68,7 @@ class Reader:
         self._heads = _channel_heads(conn)
         self._failed = _failed(conn, digests)
         self._gateways: list[GatewaySeen] | None = None
+        self._names: dict[str, str] | None = None
 
     def newcomers(self, rollout_id: str, selector: Selector, limit: int) -> list[Facts]:
         """Admitted nodes that the selector takes and that the rollout does not have."""
@@ -124,8 +127,14 @@ class Reader:
             pin_digest=(row.pin_digest if row.pin_version is not None else head) if pinned else "",
             failed=self._failed.get(row.id, frozenset()),
             busy=bool(row.busy),
+            kept_for=None if row.keeper_id is None else self._keeper(row.keeper_id),
             **given,
         )
+
+    def _keeper(self, rollout_id: str) -> Keeper:
+        if self._names is None:
+            self._names = kept_ways_back.names(self.conn)
+        return Keeper(rollout_id, self._names.get(rollout_id, "another rollout"))
 
     def _long_ago(self, seen_at: float) -> bool:
         """Silence counts only while somebody could have heard it (rule 4)."""
@@ -161,6 +170,7 @@ def rows_of_nodes(*more: Any, busy: ColumnElement[bool] = BUSY) -> Select[Any]:
             images.c.version.label("pin_version"),
             images.c.digest.label("pin_digest"),
             busy.label("busy"),
+            kept_ways_back.keeper_id().label("keeper_id"),
             *more,
         )
         .select_from(nodes)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, false, not_, or_, select
 
 from app.core.holds import HoldCode
 from app.core.rollouts import RolloutNodeState
 from app.core.slots import ARMED
+from app.store.kept_ways_back import kept
 from app.store.rollout_facts import BUSY, Facts, Reader, rows_of_nodes
 from app.store.schema import failed_versions, leases, nodes, operations, rollout_nodes
 from wire.messages import EvidenceClass, OperationKind
@@ -59,21 +60,31 @@ def platforms(conn: Connection, rollout_id: str) -> list[Platform]:
     return [Platform(*row) for row in conn.execute(_platforms(), {"rollout_id": rollout_id})]
 
 
-def odd_ones(reader: Reader, rollout_id: str, versions: Collection[str], *, leads_back: bool) -> list[Facts]:
+def odd_ones(
+    reader: Reader, rollout_id: str, versions: Collection[str], *, leads_back: bool, updates: bool
+) -> list[Facts]:
     """Nodes without an order that have a hold, or may have to have one: of whatever hold, those that cannot be told now
-    or are busy, that are pinned, where something failed, or that run one of these versions."""
+    or are busy, that are pinned, where something failed, that run one of these versions, or (where it `updates`) whose
+    way back is kept for another rollout."""
     given = {"rollout_id": rollout_id, "versions": sorted(versions)}
-    return [_facts(reader, row) for row in reader.conn.execute(_odd_ones(leads_back), given)]
+    return [_facts(reader, row) for row in reader.conn.execute(_odd_ones(leads_back, updates), given)]
 
 
 def next_ones(
-    reader: Reader, rollout_id: str, *, leads_back: bool, but: Collection[HoldCode], jitter_s: float, limit: int
+    reader: Reader,
+    rollout_id: str,
+    *,
+    leads_back: bool,
+    updates: bool,
+    but: Collection[HoldCode],
+    jitter_s: float,
+    limit: int,
 ) -> list[Facts]:
     """Those that can be ordered now and have none of the holds `but`: canaries first, then by wave and when they may
     stage. A time that is further away than `jitter_s` is none: then the clock was set back."""
     given = {"rollout_id": rollout_id, "now": reader.now, "latest": reader.now + jitter_s, "most": limit}
     codes = tuple(sorted(code.value for code in but))
-    return [_facts(reader, row) for row in reader.conn.execute(_next_ones(leads_back, codes), given)]
+    return [_facts(reader, row) for row in reader.conn.execute(_next_ones(leads_back, updates, codes), given)]
 
 
 @cache
@@ -99,12 +110,13 @@ def _platforms() -> Select[Any]:
 
 
 @cache
-def _odd_ones(leads_back: bool) -> Select[Any]:
+def _odd_ones(leads_back: bool, updates: bool) -> Select[Any]:
     failed = exists().where(failed_versions.c.node_id == nodes.c.id, failed_versions.c.cleared_at.is_(None))
     odd = or_(
         _c.hold.is_not(None),
         not_(_TELLABLE),
         _busy(leads_back),
+        _kept(updates),
         nodes.c.pinned_at.is_not(None),
         failed,
         nodes.c.version.in_(bindparam("versions", expanding=True)),
@@ -113,7 +125,7 @@ def _odd_ones(leads_back: bool) -> Select[Any]:
 
 
 @cache
-def _next_ones(leads_back: bool, codes: tuple[str, ...]) -> Select[Any]:
+def _next_ones(leads_back: bool, updates: bool, codes: tuple[str, ...]) -> Select[Any]:
     return (
         _waiting(leads_back)
         .where(
@@ -121,6 +133,7 @@ def _next_ones(leads_back: bool, codes: tuple[str, ...]) -> Select[Any]:
             or_(_c.stage_at.is_(None), _c.stage_at <= bindparam("now"), _c.stage_at > bindparam("latest")),
             or_(_c.hold.is_(None), _c.hold["code"].as_string().not_in(codes)),
             ~_busy(leads_back),
+            ~_kept(updates),
         )
         .order_by(_c.canary.desc(), _c.wave, _c.stage_at, nodes.c.id)
         .limit(bindparam("most"))
@@ -129,6 +142,11 @@ def _next_ones(leads_back: bool, codes: tuple[str, ...]) -> Select[Any]:
 
 def _busy(leads_back: bool) -> ColumnElement[bool]:
     return _PAST_RECALL if leads_back else BUSY
+
+
+def _kept(updates: bool) -> ColumnElement[bool]:
+    """Rule 2; a way back ignores it (rule 7), and a reboot writes nothing."""
+    return kept(bindparam("rollout_id")) if updates else false()
 
 
 def _facts(reader: Reader, row: Row[Any]) -> Facts:

@@ -24,7 +24,15 @@ _OF_A_GROUP = frozenset(
         HoldCode.HEALTH_GATE,
     }
 )
-_OF_A_ROLLOUT = frozenset({HoldCode.OTHER_ROLLOUT, HoldCode.NOT_RUNNING, HoldCode.CANARIES, HoldCode.EXPOSURE})
+_OF_A_ROLLOUT = frozenset(
+    {
+        HoldCode.OTHER_ROLLOUT,
+        HoldCode.KEEPING_WAY_BACK,
+        HoldCode.NOT_RUNNING,
+        HoldCode.CANARIES,
+        HoldCode.EXPOSURE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ WORDS: dict[HoldCode, HoldWords] = {
     _H.WITHDRAWN: HoldWords("Image withdrawn", "bad", "choosing another image"),
     _H.BAD_VERSION: HoldWords("Bad version", "bad", "clearing the version, with a reason"),
     _H.FAILED_HERE: HoldWords("Failed here before", "bad", "letting it be tried again on the node"),
+    _H.KEEPING_WAY_BACK: HoldWords("Keeps its way back", "off", "finishing or aborting the rollout that it names"),
     _H.NOT_RUNNING: HoldWords("Rollout does not run", "off", "starting or resuming it"),
     _H.FREEZE: HoldWords("Freeze", "warn", "ending the freeze, or break-glass"),
     _H.WINDOW: HoldWords("Outside its window", "off", ""),

@@ -201,6 +201,7 @@ _SO: dict[HoldCode, Callable[[Case], bool]] = {
     HoldCode.WITHDRAWN: lambda case: case.target is not None and case.target.withdrawn,
     HoldCode.BAD_VERSION: lambda case: case.target is not None and bool(case.target.bad),
     HoldCode.FAILED_HERE: _failed_here,
+    HoldCode.KEEPING_WAY_BACK: lambda case: case.candidate.kept is not None and not case.back,
     HoldCode.NOT_RUNNING: lambda case: case.rollout.state not in RUNNING,
     HoldCode.FREEZE: _freeze,
     HoldCode.WINDOW: _window,

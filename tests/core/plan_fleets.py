@@ -118,6 +118,7 @@ _never = st.just(False)
 _rarely = st.integers(0, 9).map(lambda number: number == 0)
 _frozen = Hold(HoldCode.FREEZE, "is frozen by mia: quarter's end", "freeze-1")
 _for_a_while = Hold(HoldCode.FREEZE, "is frozen by mia until tomorrow", "freeze-2", until=NOW + 86_400.0)
+_kept = Hold(HoldCode.KEEPING_WAY_BACK, "keeps its way back for rollout 7, which is not over", "r7")
 _freezes = st.sampled_from([_frozen, _for_a_while])
 
 
@@ -211,6 +212,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 canary=draw(_rarely),
                 override_floor=draw(odd),
                 override_failed=draw(st.booleans()),
+                kept=_kept if draw(odd) else None,
             )
             for one, of in wanted
         ),

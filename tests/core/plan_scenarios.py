@@ -113,11 +113,14 @@ def every_reason_of_its_own() -> Snapshot:
         node("keeps-way-back"),
         node("unknown", placement_known=False),
         node("goes"),
+        node("moved-already", has_local_way_back=True),
     ]
     said = Hold(HoldCode.NOT_READY, "keeps its way back for 2 h", "id-keeps-way-back", until=NOW + 7200)
     some = [wants(place) for place in range(len(nodes))]
     some[8] = replace(some[8], ready=False)
     some[9] = replace(some[9], ready=False, said=said)
+    kept = Hold(HoldCode.KEEPING_WAY_BACK, "keeps its way back for rollout 7, which is not over", "rollout-7")
+    some[12] = replace(some[12], operation_id="", ready=False, kept=kept)
     view = rollout(targets=(target(must_pass=("1.0",)),))
     return snapshot(nodes, candidates=tuple(some), rollouts=(view,))
 

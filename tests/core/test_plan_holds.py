@@ -79,6 +79,10 @@ def _all_ready(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, candidates=tuple(replace(one, ready=True) for one in snapshot.candidates))
 
 
+def _nobody_keeps(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, candidates=tuple(replace(one, kept=None) for one in snapshot.candidates))
+
+
 def _healthy(snapshot: Snapshot) -> Snapshot:
     return without(_of_rollouts(gates=())(snapshot), health_gate=False)
 
@@ -93,6 +97,7 @@ REMOVED: dict[HoldCode, Callable[[Snapshot], Snapshot]] = {
     HoldCode.BAD_VERSION: _of_targets(bad=""),
     HoldCode.NOT_RUNNING: _of_rollouts(state=RolloutState.RUNNING),
     HoldCode.FAILED_HERE: _nodes(failed=frozenset()),
+    HoldCode.KEEPING_WAY_BACK: _nobody_keeps,
     HoldCode.FREEZE: _thawed,
     HoldCode.WINDOW: _without_policy(windows=()),
     HoldCode.MINIMUM_AGE: _without_policy(minimum_age_s=0.0),
@@ -204,6 +209,21 @@ def test_nobody_goes_before_the_turn_of_its_domain() -> None:
     assert plan(snapshot(nodes, groups=groups, candidates=(wants(0), wants(1)))).admitted == (0,)
 
 
+def test_a_way_back_is_not_kept_from_its_slot() -> None:
+    kept = Hold(HoldCode.KEEPING_WAY_BACK, "keeps its way back for rollout 7, which is not over", "r7")
+    nodes, wanted = [node("n0"), node("n1")], (wants(0, kept=kept), wants(1))
+    made = plan(snapshot(nodes, candidates=wanted))
+    assert made.admitted == (1,) and dict(made.holds) == {0: kept}
+    back = plan(snapshot(nodes, candidates=wanted, rollouts=(rollout(reverse=True),)))
+    assert back.admitted == (0, 1)
+
+
 def test_who_has_staged_the_target_already_loses_no_way_back() -> None:
     nodes = [node("n0", has_local_way_back=True), node("n1", has_local_way_back=True, staged_digest="sha-2.0")]
     assert plan(snapshot(nodes)).loses_way_back == (0,)
+
+
+def test_who_keeps_its_way_back_does_not_lose_it() -> None:
+    kept = Hold(HoldCode.KEEPING_WAY_BACK, "keeps its way back for rollout 7, which is not over", "r7")
+    nodes = [node("n0", has_local_way_back=True), node("n1", has_local_way_back=True)]
+    assert plan(snapshot(nodes, candidates=(wants(0, kept=kept), wants(1)))).loses_way_back == (1,)

@@ -42,7 +42,8 @@ class Gates:
         if not node.commandable or node.absent or not node.online:
             return self._node(node)
         taken = self._taken(place, candidate) if candidate.node in standing.holders else None
-        return taken or self._target(candidate, standing.rollouts[candidate.rollout], node)
+        kept = None if standing.back[candidate.rollout] else candidate.kept
+        return taken or self._target(candidate, standing.rollouts[candidate.rollout], node) or kept
 
     def first(self, place: int, *, ready: bool = False) -> Hold | None:
         """The first reason up to and including readiness; None: only the others and its services count now.

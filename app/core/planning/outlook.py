@@ -29,14 +29,17 @@ def worst_moments(standing: Standing, made: Forecast) -> tuple[WorstMoment, ...]
 
 
 def loses_way_back(standing: Standing, gates: Gates) -> tuple[int, ...]:
-    """Nodes whose passive slot holds their way back and will be overwritten with the target."""
+    """Nodes whose passive slot holds their way back and will be overwritten with the target. Who is held because a
+    rollout keeps it loses none: when that is over, it is the way back of nothing that is under way."""
     lost = set()
     for candidate in standing.candidates:
         node, rollout = standing.nodes[candidate.node], standing.rollouts[candidate.rollout]
         if not node.has_local_way_back or rollout.kind is not RolloutKind.UPDATE or rollout.state not in IN_FORECAST:
             continue
         target = gates.target(candidate.rollout, node)
-        if target is not None and not leads_back(rollout) and node.staged_digest != target.digest:
+        if target is None or leads_back(rollout) or candidate.kept is not None:
+            continue
+        if node.staged_digest != target.digest:
             lost.add(candidate.node)
     return tuple(sorted(lost))
 
