@@ -1,5 +1,6 @@
 """Who may begin to move forward, judged from outside: not while it is frozen or its windows are closed, and nobody
-before the canaries of its rollout have proved themselves. Ways back pass all of it (rule 7).
+before the canaries of its rollout have proved themselves; and who may write a slot that a rollout leads back to. Ways
+back pass all of it (rule 7).
 
 Of the rows this reads what operators said (freezes, rollouts, who is a canary) and that a lease was granted; what a
 canary did, the judge saw itself.
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, or_, select
 
-from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
+from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState, RolloutState
 from app.services.rollout_acting import RolloutEventKind
 from app.store import schema
 from tests.simulation.story import Gap, GroupPlan, Story
@@ -97,6 +98,16 @@ class Gate:
         soak_s, more_s = self._canaries_take(under.id)
         waits_for = [one for one in under.canaries if not soaked(one, version, soak_s, granted.at - more_s)]
         return f"got its lease before canary {waits_for[0]} had soaked" if waits_for else ""
+
+    def keeps(self, rollout_id: str, operation_id: str, version: str, conn: Connection) -> str:
+        """Why an operation may not write the way back of a node that this rollout moved; empty: it may."""
+        row = conn.execute(select(_r.kind, _r.state).where(_r.id == rollout_id)).one()
+        if row.kind != RolloutKind.UPDATE.value or RolloutState(row.state) in TERMINAL:
+            return ""
+        under = _under(conn, operation_id)
+        if (under is not None and under.leads_back) or version == self._story.scenario.fleet.version:
+            return ""
+        return f"rollout {rollout_id[-4:]}, which moved it, is {row.state}"
 
     def _canaries_take(self, rollout_id: str) -> tuple[float, float]:
         """Their soak, and how long the others wait after it; the server counts that by its own clock."""

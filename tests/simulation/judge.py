@@ -27,6 +27,10 @@ Objection = Callable[[int, str, str, Soaked], str]
 """See `gate.Gate.objection`: of this node's number, under this operation, to this version."""
 
 
+Keeps = Callable[[str, str, str], str]
+"""See `gate.Gate.keeps`: of the rollout that brought a node to what it runs, under this operation, to this version."""
+
+
 class Judge(Watch):
     """`rollout_of`: id of the rollout of an operation, empty for none."""
 
@@ -36,12 +40,14 @@ class Judge(Watch):
         rollout_of: Callable[[str], str],
         say: Callable[[str], None],
         objection: Objection = lambda number, operation_id, version, soaked: "",
+        keeps: Keeps = lambda rollout_id, operation_id, version: "",
     ) -> None:
         super().__init__(len(story.scenario.services))
         self._say = say
         self._story = story
         self._rollout_of = rollout_of
         self._objection = objection
+        self._keeps = keeps
         self.records: dict[int, Record] = defaultdict(Record)
         self.requests: dict[str, float] = {}
         """Nonce → when the request left its node."""
@@ -135,8 +141,13 @@ class Judge(Watch):
         self._no_retry(node)
 
     def _way_back(self, node: SimNode, now: float) -> None:
-        """Rule 2: what is booted has soaked, and its rollout kept the way back for long enough."""
-        record = self._record(node)
+        """Rule 2: what is booted has soaked, its rollout is over and kept the way back for long enough."""
+        record, operation = self._record(node), node.state.operation
+        if record.brought_by and operation is not None:
+            version = operation.image.version if operation.image is not None else ""
+            keeps = self._keeps(record.brought_by, operation.id, version)
+            if keeps:
+                raise RuleBroken(f"{node.spec.name} writes its way back for {version}, and {keeps}")
         kept_s = min((group.way_back_s for group in self._story.groups if group.takes(node.spec.zone)), default=0.0)
         if record.confirmed_at and now < record.confirmed_at + kept_s - 1e-6:
             raise RuleBroken(
@@ -205,6 +216,7 @@ class Judge(Watch):
             raise RuleBroken(f"{node.spec.name} boots slot {slot} without a lease; {record.safe_slot} is confirmed")
         record.live_until = 0.0 if slot == record.safe_slot else record.live_until
         if node.machine.running.state is EntryState.GOOD:
+            record.brought_by = record.brought_by if slot == record.safe_slot else ""  # it was there before
             record.safe_slot = slot
             record.down_since = None
             open_span(record, node.machine.running.version, now)
@@ -213,8 +225,14 @@ class Judge(Watch):
         record = self._record(node)
         if record.safe_slot != node.machine.booted:
             record.confirmed_at = now
+            record.brought_by = self._brought_by(node)
             open_span(record, node.machine.running.version, now)
         record.safe_slot, record.live_until, record.down_since = node.machine.booted, 0.0, None
+
+    def _brought_by(self, node: SimNode) -> str:
+        operation = node.state.operation
+        came_back = node.machine.running.version == self._story.scenario.fleet.version
+        return "" if operation is None or came_back else self._rollout_of(operation.id)
 
     # --- groups and rollouts --------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class Record:
     """Since when the booted version is confirmed; 0: since before the run."""
     proved: list[Span] = field(default_factory=list)
     """When it ran what, confirmed."""
+    brought_by: str = ""
+    """Id of the rollout that brought it to what it runs; empty: none, or it came back."""
     safe_slot: str = "A"
     """The slot that a power cut must boot while no lease lives."""
     may_switch: bool = False

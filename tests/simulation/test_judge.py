@@ -8,7 +8,7 @@ from sim.node import SimNode
 from sim.scenario import parse_scenario
 from tests.sim.desk import SOAK_S, START, Desk, desk
 from tests.simulation.gate import Patience, Soaked
-from tests.simulation.judge import Judge, Objection, RuleBroken
+from tests.simulation.judge import Judge, Keeps, Objection, RuleBroken
 from tests.simulation.story import Gap, GroupPlan, Story
 
 KEEP_S = 300.0
@@ -18,7 +18,13 @@ def _no_objection(number: int, operation_id: str, version: str, soaked: Soaked) 
     return ""
 
 
-def _watched(replicas: int, nodes: int, most: int = 10, objection: Objection = _no_objection) -> tuple[Desk, Judge]:
+def _nobody_keeps(rollout_id: str, operation_id: str, version: str) -> str:
+    return ""
+
+
+def _watched(
+    replicas: int, nodes: int, most: int = 10, objection: Objection = _no_objection, keeps: Keeps = _nobody_keeps
+) -> tuple[Desk, Judge]:
     """A fleet whose every request is granted at once, with a judge."""
     scenario = parse_scenario(
         f"[fleet]\nnodes = {nodes}\nzones = ['a']\n[[services]]\nname = 'api'\nreplicas = {replicas}\n"
@@ -26,7 +32,7 @@ def _watched(replicas: int, nodes: int, most: int = 10, objection: Objection = _
     policy = {"timing": {"soak_s": SOAK_S, "keep_way_back_s": KEEP_S}}
     group = GroupPlan("all", "zone", "", most, 0, policy)
     story = Story(0, scenario, "2.0.0", [group], [replicas - 1], [], 1, 60.0, 1.0)
-    judge = Judge(story, lambda operation_id: "", lambda text: None, objection)
+    judge = Judge(story, lambda operation_id: "rollout", lambda text: None, objection, keeps)
     made = desk(f"[fleet]\nnodes = {nodes}\nzones = ['a']\n[[services]]\nname = 'api'\nreplicas = {replicas}\n", judge)
     judge.nodes = made.fleet.nodes
     for node in made.fleet.nodes:
@@ -95,6 +101,24 @@ def test_the_judge_sees_a_way_back_that_is_written_too_early() -> None:
     made.run(200.0)  # it has soaked
     with pytest.raises(RuleBroken, match=r"writes its way back .* has to keep it for 360 s"):
         made.update(_idle(made), "3.0.0")
+
+
+def test_the_judge_sees_a_way_back_that_is_written_before_its_rollout_is_over() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def keeps(rollout_id: str, operation_id: str, version: str) -> str:
+        asked.append((rollout_id, version))
+        return "its rollout is paused"
+
+    made, judge = _watched(replicas=2, nodes=3, keeps=keeps)
+    node = _idle(made)
+    made.update(node, "2.0.0")
+    made.run(KEEP_S + SOAK_S + 200.0)
+    assert asked == [], "nothing had brought it to what it ran"
+    judge.records[node.spec.number].live_until = made.now + 1000.0
+    with pytest.raises(RuleBroken, match=r"writes its way back for 3\.0\.0, and its rollout is paused"):
+        made.update(node, "3.0.0")
+    assert asked == [("rollout", "3.0.0")]
 
 
 def test_a_way_back_that_was_kept_may_be_written() -> None:

@@ -76,7 +76,7 @@ class World(Network):
         self.deaf = False
         self.kill_in: int | None = None
         self.gate, self.patience = Gate(story), Patience()
-        self.judge = Judge(story, self.rollout_of, self.say, self._objection)
+        self.judge = Judge(story, self.rollout_of, self.say, self._objection, self._keeps)
         self._judged = watch is None
         self.fleet = SimFleet(story.scenario, START, watch or self.judge)
         self.judge.nodes = self.fleet.nodes
@@ -319,6 +319,10 @@ class World(Network):
     def _objection(self, number: int, operation_id: str, version: str, soaked: Soaked) -> str:
         with self.stage.read() as conn:
             return self.gate.objection(number, operation_id, version, soaked, conn)
+
+    def _keeps(self, rollout_id: str, operation_id: str, version: str) -> str:
+        with self.stage.read() as conn:
+            return self.gate.keeps(rollout_id, operation_id, version, conn)
 
     def operate(self, work: Callable[[], object], words: str) -> bool:
         """An operator's action; what is not possible changes nothing."""
