@@ -104,6 +104,27 @@ def test_containers_come_change_and_go(gateway: GatewayThread, database: Databas
     kit.run(scenario())
 
 
+def test_what_runs_is_told_anew_over_each_connection(
+    gateway: GatewayThread, database: Database, settings: Settings
+) -> None:
+    key = kit.new_node(database, settings, placement_told=False)
+    whole = kit.status(placement=Placement(known=True, containers=[kit.container("web")]))
+
+    def told() -> bool:
+        return bool(kit.node_row(database, key.node_id).placement_told)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            node = await kit.connected(gateway, key)
+            assert not told(), "it was told over another connection, if at all"
+            await node.say(whole)
+            await kit.until(told, "the same as before is told again")
+            await node.leave()
+            await kit.until(lambda: kit.node_row(database, key.node_id).connection_id is None, "released")
+
+    kit.run(scenario())
+
+
 def test_events_are_stored_once_in_order_and_acknowledged(
     gateway: GatewayThread, database: Database, settings: Settings
 ) -> None:

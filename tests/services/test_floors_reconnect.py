@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app.core.snapshot import NodeView
 from app.services import connections, declare, intake
 from app.services.admission import grant_leases
 from app.services.admission_apply import Chosen
@@ -17,6 +18,7 @@ from app.services.node_views import NodeReader, read_setting
 from app.services.service_watch import ServiceWatch
 from app.store import schema
 from app.store.database import Database
+from tests import server_kit as kit
 from tests.server_kit import NOW, OPERATOR
 from tests.services import admission_kit as fleet
 from tests.services.admission_kit import asks, choose, grant, group, holders, node, told
@@ -75,6 +77,12 @@ def runs(health: str = "healthy") -> Placement:
             )
         ],
     )
+
+
+def view_of(db: Database, node_id: str) -> NodeView:
+    with db.read() as conn:
+        (view,) = NodeReader(read_setting(conn, NOW)).read(conn, [node_id])
+    return view
 
 
 def everybody(ids: Sequence[str]) -> list[Chosen]:
@@ -172,9 +180,7 @@ def test_who_left_before_it_said_anything_is_away_with_what_was_last_seen(databa
     back, *_ = three
     comes_back(database, back)
     connections.release(database, [Gone(back, f"conn_{back}", NOW)])
-    with database.read() as conn:
-        reader = NodeReader(read_setting(conn, NOW))
-        (view,) = reader.read(conn, [back])
+    view = view_of(database, back)
     assert (view.up, view.placement_known, view.placements) == (False, True, ((0, 1),))
 
 
@@ -183,7 +189,10 @@ def test_what_a_lease_took_stays_taken_when_its_node_comes_back(database: Databa
     asks(database, back)
     grant_leases(database, NOW + 1)
     assert holders(database) == {"a"}
+    with database.write() as change:
+        kit.add_container(change.conn, back, "web", scope="shop")
     comes_back(database, back, "the next boot")
+    assert view_of(database, back).placements == ((0, 2),), "as last seen, which is more than its lease took"
     for each in others:
         asks(database, each)
     grant_leases(database, NOW + 2)
