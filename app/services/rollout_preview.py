@@ -172,12 +172,7 @@ def _planned(
     nodes = [place_of[facts.id] for facts in entering if facts.id in place_of]
     policy = rollout.policy
     wanted = policy.canaries.of(len(nodes)) if rollout.kind is not RolloutKind.ROLLBACK else 0
-    free = (
-        nodes
-        if rollout.kind is not RolloutKind.UPDATE
-        else [one for one in nodes if snapshot.nodes[one].id not in kept]
-    )
-    first = set(pick(snapshot, free or nodes, wanted, policy.domain_label))
+    first = _canaries(snapshot, nodes, wanted, rollout, kept)
     place = len(snapshot.rollouts)
     own = tuple(
         Candidate(node=node, rollout=place, operation_id="", ready=False, canary=node in first, since=now)
@@ -191,3 +186,13 @@ def _planned(
     whole = with_kept(whole, kept)
     canaries = frozenset(snapshot.nodes[node].id for node in first)
     return Preview(rollout, whole, plan(whole), place, left, entering, canaries)
+
+
+def _canaries(
+    snapshot: Snapshot, nodes: Sequence[int], wanted: int, rollout: Rollout, kept: Mapping[str, Keeper]
+) -> set[int]:
+    """Who keeps its way back for another rollout goes first only where there are too few others: all would wait."""
+    held = {node for node in nodes if rollout.kind is RolloutKind.UPDATE and snapshot.nodes[node].id in kept}
+    label = rollout.policy.domain_label
+    first = pick(snapshot, [node for node in nodes if node not in held], wanted, label)
+    return {*first, *pick(snapshot, [node for node in nodes if node in held], wanted - len(first), label)}

@@ -135,6 +135,8 @@ def test_the_plan_of_a_draft_counts_who_keeps_its_way_back_and_starts_with_other
     assert seen.canaries == {node.id for name, node in world.nodes.items() if name != moved}
     assert world.nodes[moved].id not in {node_id for wave in seen.waves() for node_id in wave}
     assert "keeps its way back" in seen.estimate.never
+    more = preview(world.db, replace(spec, overrides={"canaries": {"count": 2}}), world.now)
+    assert len(more.canaries) == 2, "where there are too few others"
     begun = begin(world, version="3.0")
     assert HoldCode.KEEPING_WAY_BACK in {
         seen.plan.holds[place].code for seen in [preview(world.db, begun, world.now)] for place in seen.candidates

@@ -285,3 +285,22 @@ def test_a_freeze_without_an_end_is_named_once(browser: Browser, draft: str) -> 
     assert "The whole fleet is frozen by mb: “quarter end”" in page
     assert "the fleet the whole fleet" not in page.lower()
     assert page.count("the whole fleet is frozen by mb") <= 2
+
+
+def test_who_keeps_its_way_back_is_counted_and_names_what_keeps_it(
+    browser: Browser, database: Database, fleet: dict[str, str], draft: str
+) -> None:
+    with database.write() as change:
+        keeper = rollout_kit.add_rollout(change.conn, state="paused", version="1.0")
+        for name in ("a", "idle"):
+            ended = {"state": "ended", "result": "succeeded", "ended_at": NOW, "rollout_id": keeper}
+            made = kit.add_operation(change.conn, fleet[name], target_version="1.0", **ended)
+            rollout_kit.add_rollout_node(
+                change.conn, keeper, fleet[name], state="done", operation_id=made, moving_at=NOW - 60
+            )
+    page = re.sub(r"\s+", " ", browser.get(draft).text)
+    held = page.partition('id="held-for-good"')[2].partition("</section>")[0]
+    assert "Keeps its way back" in held and ">2<" in held and "finishing or aborting the rollout" in held
+    with database.read() as conn:
+        number = rollouts.get(conn, keeper).number  # type: ignore[union-attr]
+    assert f"keeps its way back for rollout {number}, which is not over" in held.lower()
