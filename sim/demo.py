@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sim.fleet import ARCH, IMAGES, OS, DemoNode, demo_nodes, write_image
-from sim.local import LocalControlPlane, LocalError, LocalNode, LocalProcess, free_port
+from sim.local import LocalControlPlane, LocalError, LocalNode, LocalProcess, free_port, port_problem
 
 AGENT_CONFIG = """\
 driver = "files"
@@ -212,7 +211,8 @@ def _labels(project: str, service: str) -> dict[str, str]:
 def demo_port(setting: str, environ: Mapping[str, str], preferred: int) -> int:
     """The port of an address like 127.0.0.1:8080 in the environment, else `preferred`, else one that is free.
 
-    LocalError when the address is not one of this machine alone: its sign-in link is for whoever sees the terminal.
+    LocalError when the address is not one of this machine alone (its sign-in link is for whoever sees the terminal), or
+    when somebody listens there already.
     """
     address = environ.get(setting, "")
     if not address:
@@ -220,14 +220,10 @@ def demo_port(setting: str, environ: Mapping[str, str], preferred: int) -> int:
     host, _, port = address.rpartition(":")
     if host != "127.0.0.1" or not port.isdecimal() or not 0 < int(port) < 65536:
         raise LocalError(f"{setting}={address}: the demo listens on 127.0.0.1:PORT only")
+    if problem := port_problem(int(port)):
+        raise LocalError(f"{setting}={address}: {problem}")
     return int(port)
 
 
 def _preferred_port(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return free_port()
-    return port
+    return free_port() if port_problem(port) else port

@@ -5,6 +5,7 @@ Everything lives in one folder; every process started here is stopped here, by i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -35,6 +36,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def port_problem(port: int) -> str:
+    """Why nobody can listen on a port of 127.0.0.1 now; empty where that is possible."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return "the port is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+    return ""
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = _START_S, every_s: float = 0.1) -> None:
@@ -109,10 +121,17 @@ class LocalControlPlane:
         self.process = LocalProcess("twinroot up", [*_twinroot(), "up"], folder / "twinroot.log", self.environ)
 
     def start(self) -> None:
+        """LocalError with what `twinroot up` said last where it ends, or is not ready after a minute."""
+        for setting, port in (("TWINROOT_HTTP", self.http_port), ("TWINROOT_GATEWAY", self.gateway_port)):
+            if problem := port_problem(port):  # whoever has it may answer in our place
+                raise LocalError(f"{setting}=127.0.0.1:{port}: {problem}")
         self.process.start()
-        wait_until(lambda: self._ready() or not self.process.running, "twinroot up becomes ready")
+        try:
+            wait_until(lambda: not self.process.running or self._ready(), "twinroot up becomes ready")
+        except LocalError as error:
+            raise LocalError(f"{error}: {self.process.tail(1)}") from error
         if not self.process.running:
-            raise LocalError(f"twinroot up ended:\n{self.process.tail()}")
+            raise LocalError(f"twinroot up ended: {self.process.tail(1)}")
 
     def stop(self) -> None:
         self.process.stop()
