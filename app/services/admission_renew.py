@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -10,13 +11,14 @@ from app.core.domains import Loss
 from app.core.freezes import freeze_hold
 from app.core.holds import Hold, HoldCode
 from app.core.leases import ANSWER_WITHIN_S, retry_s
-from app.core.plan_check import Costs
+from app.core.plan_check import Budgets, Costs, Supply, check_admitted
 from app.core.rollouts import ACTIVE
 from app.core.services import label_of
+from app.core.snapshot import ServiceKey
 from app.core.windows import is_open
-from app.services.away import Away, services_of
+from app.services.away import Away, domains_of, services_of
 from app.services.domain_losses import current
-from app.services.node_views import Setting, read_setting
+from app.services.node_views import NodeReader, Setting, read_setting
 from app.services.rollout_views import loss_holds
 from app.store import fleet, leases, nodes, operations
 from app.store.database import Database, Priority
@@ -26,8 +28,9 @@ from wire.messages import OperationKind
 def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
     """Requests of nodes whose lease is still out on the same boot: under the new nonce, while that breaks nothing.
 
-    Their reservations count already, so it breaks nothing when all limits hold with them away. Else they wait, and
-    what they hold stays reserved, for nobody knows whether they use it.
+    Each is looked at as if it asked for the first time, with what runs on it now: a replica may have moved to it since,
+    another have died. Those that do not fit wait, and what they hold stays reserved, for nobody knows whether they use
+    it.
     """
     with db.write(Priority.BACKGROUND) as change:
         fleet.lock(change.conn)
@@ -36,9 +39,11 @@ def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
         setting = read_setting(change.conn, now)
         away, losses = Away(change.conn, setting), current(change.conn, now, setting.groups)
         for found in leases.asking_again(change.conn, now - ANSWER_WITHIN_S, operation_ids):
-            hold = _stopped(found, setting, losses) or _over_limits(change.conn, found, away, setting, now)
+            as_now = _Now(change.conn, found, away, setting)
+            hold = _stopped(found, setting, losses) or as_now.hold()
             if hold is None:
-                leases.renew(change.conn, found.lease, found.nonce, now)
+                taken = [(scope, name, replicas) for (scope, name), replicas in sorted(as_now.taken.items())]
+                leases.renew(change.conn, found.lease, found.nonce, taken, now)
             else:
                 told = {"code": hold.code.value, "text": hold.text, "retry_s": retry_s(0), "nonce": found.nonce}
                 operations.answer_to_wait(change.conn, found.lease.operation_id, found.nonce, told)
@@ -61,20 +66,61 @@ def _stopped(found: leases.Renewal, setting: Setting, losses: Sequence[Loss]) ->
     return next(iter(loss_holds(losses, setting.now)), None)
 
 
-def _over_limits(conn: Connection, found: leases.Renewal, away: Away, setting: Setting, now: float) -> Hold | None:
-    held = found.lease
-    allowed = next((each.allowances for each in setting.rollouts if each.id == found.rollout_id), frozenset())
-    taken = {(scope, name): replicas for scope, name, replicas in held.costs}
-    costs = Costs(held.node_id, True, taken, (), (), "")
-    for key, supply in services_of(conn, away, [costs], setting, now).items():
-        if supply.counted < supply.floor and not (supply.expected <= 1 and key in allowed):
-            left = f"{supply.counted} of {supply.expected} expected replicas"
-            text = f"asked again, and {label_of(key)} has {left} beside it now, floor {supply.floor}"
-            return Hold(HoldCode.SERVICE_FLOOR, text, label_of(key))
-    view_of = {view.id: view for view in away.nodes}
-    groups_of = set(view_of[held.node_id].groups) if held.node_id in view_of else set()
-    for group, (missing, most) in away.groups(groups_of).items():
-        if missing > most:
-            text = f"asked again, and its group misses {missing} nodes with it now, at most {most}"
-            return Hold(HoldCode.GROUP_BUDGET, text, group)
-    return None
+class _Now:
+    """What a node under a lease takes as things are now, and what holds it: the checker that grants, on its own."""
+
+    def __init__(self, conn: Connection, found: leases.Renewal, away: Away, setting: Setting) -> None:
+        self._conn, self._found, self._away, self._setting = conn, found, away, setting
+        reader = NodeReader(setting)
+        self._view = next(iter(reader.read(conn, [found.lease.node_id])), None)
+        keys = list(reader.service_place)
+        placements = self._view.placements if self._view is not None else ()
+        self.taken = {keys[place]: replicas for place, replicas in placements}
+
+    def hold(self) -> Hold | None:
+        view, override = self._view, self._found.override_floor
+        if view is None or view.absent or not view.online or not view.commandable:
+            return Hold(HoldCode.OFFLINE, "asked again, and cannot be reached now", self._found.lease.node_id)
+        if not (override or (view.placement_known and self._found.placement_told)):
+            text = "asked again, and what runs on it is not known, and it may be a service"
+            return Hold(HoldCode.PLACEMENT_UNKNOWN, text, view.id)
+        rollout = next((each for each in self._setting.rollouts if each.id == self._found.rollout_id), None)
+        costs = Costs(
+            node=view.id,
+            already_missing=replace(view, reserved=False).missing,
+            services=self.taken,
+            groups=view.groups,
+            domains=domains_of(view, self._setting),
+            rollout="",  # it is exposed to it already
+            override_floor=override,
+            allowed=rollout.allowances if rollout is not None else frozenset(),
+        )
+        return self._over(costs)
+
+    def _over(self, costs: Costs) -> Hold | None:
+        """The first limit that it breaks. Its own reservation is not counted beside what it takes."""
+        own = 0 if costs.already_missing else 1
+        names = {group.id: f"group {group.name}" for group in self._setting.groups}
+        for key, supply in self._supplies(costs).items():
+            if check_admitted([costs], Budgets(services={key: supply})):
+                left = f"{supply.counted - self.taken[key]} of {supply.expected} expected replicas"
+                text = f"asked again, and {label_of(key)} has {left} beside it now, floor {supply.floor}"
+                return Hold(HoldCode.SERVICE_FLOOR, text, label_of(key))
+        for group, (missing, most) in self._away.groups(set(costs.groups)).items():
+            if check_admitted([costs], Budgets(groups={group: (missing - own, most)})):
+                words = names.get(group, "the nodes without a group")
+                text = f"asked again, and of {words} {missing} nodes are missing with it now, at most {most} may"
+                return Hold(HoldCode.GROUP_BUDGET, text, group)
+        for domain, (missing, most) in self._away.domains(set(costs.domains)).items():
+            if check_admitted([costs], Budgets(domains={domain: (missing - own, most)})):
+                text = f"asked again, and in {domain[1]} {missing} nodes are missing with it now, at most {most} may"
+                return Hold(HoldCode.DOMAIN_BUDGET, text, domain[0])
+        return None
+
+    def _supplies(self, costs: Costs) -> dict[ServiceKey, Supply]:
+        """As if it served and had reserved nothing."""
+        found = services_of(self._conn, self._away, [costs], self._setting, self._setting.now)
+        return {
+            key: replace(supply, healthy=supply.healthy + self.taken[key], reserved=supply.reserved - self.taken[key])
+            for key, supply in found.items()
+        }

@@ -247,6 +247,9 @@ class Renewal:
     kind: str
     rollout_id: str | None
     labels: Mapping[str, str]
+    override_floor: bool
+    placement_told: bool
+    """What runs on the node was said over its present connection."""
 
 
 _ANY = select(leases.c.operation_id).where(leases.c.ended_at.is_(None)).limit(1)
@@ -263,7 +266,9 @@ def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | 
             operations.c.kind,
             operations.c.hold,
             operations.c.rollout_id.label("of_rollout"),
+            operations.c.override_floor,
             nodes.c.labels,
+            nodes.c.placement_told,
         )
         .join(operations, operations.c.id == leases.c.operation_id)
         .join(nodes, (nodes.c.id == leases.c.node_id) & (nodes.c.desired_operation_id == operations.c.id))
@@ -283,7 +288,15 @@ def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | 
     if operation_ids is not None:
         query = query.where(operations.c.id.in_(operation_ids))
     return [
-        Renewal(_lease(row), row.lease_nonce, row.kind, row.of_rollout, row.labels)
+        Renewal(
+            _lease(row),
+            row.lease_nonce,
+            row.kind,
+            row.of_rollout,
+            row.labels,
+            row.override_floor,
+            row.placement_told,
+        )
         for row in conn.execute(query)
         if (row.hold or {}).get("nonce") != row.lease_nonce  # answered already
     ]
@@ -294,12 +307,13 @@ def nodes_of(conn: Connection, operation_ids: Sequence[str]) -> set[str]:
     return set(conn.execute(select(operations.c.node_id).where(operations.c.id.in_(operation_ids))).scalars())
 
 
-def renew(conn: Connection, lease: Lease, nonce: str, now: float) -> bool:
-    """The same lease for a newer request of its holder."""
+def renew(conn: Connection, lease: Lease, nonce: str, costs: Sequence[tuple[str, str, int]], now: float) -> bool:
+    """The same lease for a newer request of its holder, with what it takes as things are now."""
+    taken = [list(cost) for cost in costs]
     renewed = conn.execute(
         update(leases)
         .where(leases.c.id == lease.id, leases.c.ended_at.is_(None))
-        .values(nonce=nonce, granted_at=now, counted_s=0.0, counted_at=now)
+        .values(nonce=nonce, granted_at=now, counted_s=0.0, counted_at=now, costs=taken)
     )
     return renewed.rowcount == 1
 

@@ -78,7 +78,7 @@ def test_a_renewed_lease_begins_anew(database: Database, node_id: str) -> None:
     with database.write() as change:
         lease = stored.of_node(change.conn, node_id)
         assert lease is not None
-        stored.renew(change.conn, lease, "n2", NOW + HOUR_S)
+        stored.renew(change.conn, lease, "n2", lease.costs, NOW + HOUR_S)
     with database.read() as conn:
         found = stored.held(conn, node_id)
     assert found is not None and found.counted_s == 0.0
