@@ -23,6 +23,7 @@ from app.core.slots import ARMED
 from app.services import domain_losses
 from app.services.endings import end_operation, name_of
 from app.services.nodes import NO_PIN, pin_of
+from app.services.operations import learn_of_silence
 from app.services.orders import give_order
 from app.store import audit, canary_clocks, events, fleet, gateways, nodes, operation_clocks, operations
 from app.store.database import Database, Priority
@@ -51,13 +52,14 @@ def _count_canary_soaks(db: Database, now: float) -> int:
 
 
 def _count_operations(db: Database, now: float) -> int:
-    """Count the time of open operations that we could hear; how many clocks moved. Nothing is written for those that
-    wait for us: thousands may, for hours."""
+    """Count the time of open operations that we could hear; how many clocks moved. Of nodes that say themselves what
+    holds them they stand. Nothing is written for those that wait for us: thousands may, for hours."""
     with db.read() as conn:
         waiting = operation_clocks.due(conn, now - _ASKS_S, now)
         seen, policy = gateways.all_seen(conn), fleet.policy(conn)
         on = nodes.gateway_of(conn, [operation.node_id for operation in waiting])
         lost = {node_id for loss in domain_losses.current(conn, now) for node_id in loss.nodes} if waiting else set()
+        held = operation_clocks.held_by_nodes(conn, waiting)
     for start in range(0, len(waiting), _BATCH):
         some = waiting[start : start + _BATCH]
         with db.write(Priority.BACKGROUND) as change:
@@ -67,11 +69,18 @@ def _count_operations(db: Database, now: float) -> int:
                 if operation.id not in free:
                     continue  # looked at again in a second
                 heard_s = operation.heard_s
-                if operation.node_id not in lost:  # what its whole domain went through says nothing of the node
-                    heard_s += _counted_s(operation, seen, on.get(operation.node_id), now, policy)
+                gateway_id = on.get(operation.node_id)
+                says_why = operation.id in held and _on_a_live_connection(seen, gateway_id, now)
+                if operation.node_id not in lost and not says_why:  # its domain's loss says nothing of the node
+                    heard_s += _counted_s(operation, seen, gateway_id, now, policy)
                 heard.append((operation, heard_s))
             operation_clocks.advance(change.conn, heard, now)
     return len(waiting)
+
+
+def _on_a_live_connection(seen: Mapping[str, GatewaySeen], gateway_id: str | None, now: float) -> bool:
+    gateway = seen.get(gateway_id) if gateway_id is not None else None
+    return gateway is not None and gateway.fresh(now)
 
 
 def _counted_s(
@@ -109,6 +118,7 @@ def _end_overdue(db: Database, found: Operation, now: float) -> bool:
             return False
         text = timed_out_text(operation, Policy(**operation.policy))
         end_operation(change, node, operation, Result.TIMED_OUT, text, now, actor=CONDUCTOR.name)
+        learn_of_silence(change, operation, text, now)
         if node.desired_operation_id == operation.id:
             give_order(change, node, None)  # should it still be at it, it stops where it can
         before, after = {"phase": operation.phase.value}, {"result": Result.TIMED_OUT.value}

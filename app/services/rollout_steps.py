@@ -7,7 +7,8 @@ Each step is idempotent and may be killed anywhere: it finds in the rows what is
 3. take back: orders of rollouts that stopped, of frozen nodes, and orders of operators to bad versions;
 4. take in: late joiners come, nodes that left the group go;
 5. drafts of groups that follow their channel at once are started;
-6. give orders: early and widely, bounded by downloads at once; write down why the others wait for theirs;
+6. give orders: early and widely, bounded by downloads at once; write down why the others wait for theirs; others
+   take the place of canaries that are held on the node itself;
 7. ways back: ordered where a rollout rolls back, called back where it was aborted, written down when they ended;
 8. finish: rollouts none of whose nodes is under way;
 9. copies of bad versions are made unbootable;
@@ -25,6 +26,7 @@ from app.services import (
     following,
     rollout_back,
     rollout_freezes,
+    rollout_held_canaries,
     rollout_observe,
     rollout_orders,
     rollout_take_in,
@@ -66,6 +68,7 @@ STEPS: tuple[RolloutStep, ...] = (
     RolloutStep(
         "rollout-waiting", rollout_waiting.note_holds, 10.0, _ROLLOUTS | _OPERATIONS | _NODES | _IMAGES | _RULES, 60.0
     ),
+    RolloutStep("rollout-held-canaries", rollout_held_canaries.replace_held, 10.0, _ROLLOUTS | _NODES, 30.0),
     RolloutStep("rollout-back-stopped", rollout_back.call_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
     RolloutStep("rollout-back-ended", rollout_back.observe_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
     RolloutStep("rollout-back", rollout_back.send_back, 1.0, _ROLLOUTS | _OPERATIONS | _NODES, 5.0),

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Update, and_, bindparam, func, not_, or_, update
+from sqlalchemy import Connection, Select, Update, and_, bindparam, func, not_, or_, select, update
 
 from app.core.clocks import STEP_S
 from app.core.nodes import Operation, OperationState
 from app.core.policy import Policy
 from app.core.slots import ARMED
 from app.store.operations import every, operation_of
-from app.store.schema import operations
+from app.store.schema import nodes, operations
 from wire.messages import Phase
 
 
@@ -48,6 +48,35 @@ def _maybe_overdue() -> Select[Any]:
         )
     ]
     return _counting().where(or_(*(operations.c.heard_s > limit for limit in shortest)))
+
+
+_UNBEGUN = (Phase.IDLE, Phase.STAGED)
+_OURS = ("lease", "gateway-away")
+"""Holds of nodes that wait for us."""
+
+
+_IDS_AT_ONCE = 500
+"""SQLite takes a bounded number of parameters."""
+
+
+def held_by_nodes(conn: Connection, waiting: Sequence[Operation]) -> set[str]:
+    """Ids of those whose connected nodes say, before they begin or before they ask for a lease, what holds them
+    themselves: a way back that is kept, an inhibitor. Not of those that wait for us."""
+    ids = [one.id for one in waiting if one.phase in _UNBEGUN and one.cancel_asked_at is None]
+    found = set()
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        for row in conn.execute(_HELD, {"ids": ids[start : start + _IDS_AT_ONCE]}):
+            own = any(hold["code"] not in _OURS for hold in row.activity.get("holds") or ())
+            if own and row.activity.get("operation_id") == row.id:
+                found.add(row.id)
+    return found
+
+
+_HELD = (
+    select(operations.c.id, nodes.c.activity)
+    .join(nodes, nodes.c.id == operations.c.node_id)
+    .where(operations.c.id.in_(bindparam("ids", expanding=True)), nodes.c.connection == "online")
+)
 
 
 def _counting() -> Select[Any]:

@@ -19,6 +19,7 @@ from wire.messages import (
     Facts,
     Health,
     HealthState,
+    Hold,
     LeaseGrant,
     LeaseRequest,
     LeaseReturn,
@@ -69,6 +70,8 @@ class FakeNode:
     """What is to be reported with the newest state."""
     now: float = 0.0
     way_back: WayBack | None = None
+    own_hold: Hold | None = None
+    """Why it does not begin an update, as it says itself."""
 
     @property
     def boot_id(self) -> str:
@@ -101,6 +104,7 @@ class FakeNode:
             operation_id=self.operation.id if self.operation is not None else None,
             trial=Trial(confirmed=not on_trial, left_s=10.0) if on_trial or self.phase is Phase.SOAKING else None,
             way_back=self.way_back,
+            holds=[self.own_hold] if self.own_hold is not None and self.phase is Phase.IDLE else [],
         )
         facts = Facts(
             agent=AgentFacts(version="0.1.0"),
@@ -134,6 +138,8 @@ class FakeNode:
                 self._end(Result.SUCCEEDED)
             case Phase.IDLE if self.mood is Mood.REFUSES:
                 self._end(Result.REFUSED, "untrusted-image")
+            case Phase.IDLE if operation.kind is OperationKind.ACTIVATE and self.own_hold is not None:
+                pass
             case Phase.IDLE if operation.kind is OperationKind.ACTIVATE:
                 self.phase = Phase.STAGING
             case Phase.IDLE:
