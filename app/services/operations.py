@@ -13,14 +13,14 @@ from app.core.clocks import STEP_S
 from app.core.events import EventKind
 from app.core.leases import reason_to_return
 from app.core.nodes import Node, Operation
-from app.core.slots import IllegalMove, move, switches
+from app.core.slots import ARMED, IllegalMove, move, switches
 from app.core.verdict import Seen, judge
 from app.services import leases as lease_service
 from app.services.endings import end_operation, ended_as, name_of
 from app.store import epochs, events, failed_versions, fleet, leases, nodes, operations
 from app.store.database import Change
 from wire.limits import FAILED_VERSIONS
-from wire.messages import Activity, LeaseRequest, LeaseReturn, OperationReport, Result
+from wire.messages import Activity, LeaseRequest, LeaseReturn, OperationReport, Phase, Result
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ def finish(change: Change, report: OperationReport, node_id: str, now: float) ->
         epochs.note(conn, node_id, report.order)  # perhaps given before this database was
         return
     if not operation.open:
-        _note_late(change, operation, report, now)
+        _note_late(change, node, operation, report, now)
         return
     began_at = leases.granted_at(conn, operation.id) or operation.created_at
     counted_s = leases.counted_s(conn, operation.id) + operation.heard_s
@@ -108,9 +108,11 @@ def finish(change: Change, report: OperationReport, node_id: str, now: float) ->
     _free_after(change, node, operation, verdict.result, now)
 
 
-def _note_late(change: Change, operation: Operation, report: OperationReport, now: float) -> None:
+def _note_late(change: Change, node: Node, operation: Operation, report: OperationReport, now: float) -> None:
     if operation.result is report.result:
         return
+    if report.result is Result.UNREACHABLE and operation.result is Result.TIMED_OUT:
+        _was_unreachable(change, node, operation, now)
     was = ended_as(operation, operation.result) if operation.result is not None else f"{name_of(operation)} ended"
     events.append(
         change.conn,
@@ -134,6 +136,28 @@ def _learn(change: Change, operation: Operation, result: Result, reason: str, no
         version, why = operation.target_version, reason or "failed"
         failed_versions.remember(conn, node_id, digest, version, why, operation.id, now)
         change.touch("images")
+
+
+_BOOTS_IT = (ARMED - {Phase.DRAINING}) | {Phase.SOAKING}
+"""Whose last word was one of these has armed, and boots or runs the target."""
+
+
+def learn_of_silence(change: Change, operation: Operation, text: str, now: float) -> None:
+    """Its deadline passed in the phase that the operation shows: who armed the version and was not heard of again,
+    where it could have been (app.core.clocks), failed with it (rules 4, 5). Before arming, silence says nothing."""
+    if switches(operation.kind) and operation.target_digest and operation.phase in _BOOTS_IT:
+        digest, version = operation.target_digest, operation.target_version
+        failed_versions.remember(change.conn, operation.node_id, digest, version, text, operation.id, now)
+        change.touch("images")
+
+
+def _was_unreachable(change: Change, node: Node, operation: Operation, now: float) -> None:
+    """The silence is explained: the node went back because it reached nobody, which is never the version's (rule 6)."""
+    back = operation.old_digest and node.booted_digest == operation.old_digest
+    if back and failed_versions.clear_silence(
+        change.conn, node.id, operation.id, "it went back as it reached nobody", now
+    ):
+        change.touch("images", f"node:{node.id}")
 
 
 def _free_after(change: Change, node: Node, operation: Operation, result: Result, now: float) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from app.core.actors import CONDUCTOR
 from app.core.clocks import LONGEST_STEP_S
 from app.core.group_policy import OnFailure
-from app.core.rollout_ends import CALLED_BACK, ENDS, LEFT_WORDS, nothing_attempted, stops
+from app.core.rollout_ends import CALLED_BACK, END_WORDS, ENDS, Tally, blames_version, nothing_attempted, stops
 from app.core.rollout_entry import offline_hold
 from app.core.rollouts import Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
@@ -56,6 +56,8 @@ def _write_down(db: Database, rollout_id: str, found: Sequence[Seen], now: float
             change.touch(*(f"node:{node_id}" for node_id in changed))
             replace_canaries(change, rollout, now)
             _judge(change, rollout, now)
+            if rollout.state not in _JUDGED:  # who was under way when it stopped fails later, and counts as well
+                remember_bad(change, rollout, now)
     return len(changed)
 
 
@@ -147,7 +149,7 @@ def _goes_on(rollout: Rollout) -> bool:
 
 
 def _text(rollout: Rollout, seen: Seen, result: Result) -> str:
-    words = LEFT_WORDS.get(result, "")
+    words = END_WORDS.get(result, "")
     if result is Result.CANCELLED and not _goes_on(rollout):
         return f"{rollout.name} was stopped before it moved"
     return f"{words}: {seen.result_text}" if words and seen.result_text else words or seen.result_text
@@ -211,12 +213,16 @@ def _shunned(conn: Connection, rollout: Rollout) -> str | None:
 
 
 def _failing(conn: Connection, rollout: Rollout) -> str | None:
+    return stops(rollout.policy, _tally(conn, rollout))
+
+
+def _tally(conn: Connection, rollout: Rollout) -> Tally:
     forgiven = rollouts.last_event(conn, rollout.id, RolloutEventKind.RESUMED_FROM_HALT.value)
-    return stops(rollout.policy, rollout_nodes.tally(conn, rollout.id, forgiven))
+    return rollout_nodes.tally(conn, rollout.id, forgiven)
 
 
 def _stop(change: Change, rollout: Rollout, why: str, now: float) -> None:
-    failing = rollout.kind is RolloutKind.UPDATE and _failing(change.conn, rollout) is not None
+    failing = rollout.kind is RolloutKind.UPDATE and blames_version(rollout.policy, _tally(change.conn, rollout))
     back = failing and rollout.policy.on_failure is OnFailure.ROLL_BACK
     by, words = (Move.ROLL_BACK, "Rolls back") if back else (Move.HALT, "Halted")
     enter(change, CONDUCTOR, rollout, by, f"{words}: {why}", why, now, moved_at=now)

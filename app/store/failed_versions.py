@@ -55,3 +55,17 @@ def clear(conn: Connection, node_id: str, digest: str, by: str, reason: str, now
         .values(cleared_at=now, cleared_by=by, cleared_reason=reason)
     )
     return cleared.rowcount == 1
+
+
+def clear_silence(conn: Connection, node_id: str, operation_id: str, reason: str, now: float) -> bool:
+    """Forget what only the silence of this operation's node taught; whether there was anything to clear."""
+    cleared = conn.execute(
+        update(failed_versions)
+        .where(
+            failed_versions.c.node_id == node_id,
+            failed_versions.c.operation_id == operation_id,
+            failed_versions.c.cleared_at.is_(None),
+        )
+        .values(cleared_at=now, cleared_by="node", cleared_reason=reason)
+    )
+    return cleared.rowcount > 0
