@@ -208,8 +208,8 @@ def _answered(turn: Turn, work_id: int) -> Work | None:
 def _staged(turn: Turn, work: Work) -> None:
     image = work.image
     assert image is not None, "only an image is staged"
-    turn.set(staged=image.digest)
     slot = passive(turn.state)
+    turn.set(staged=image.digest, way_back=None)  # what led back was in the slot that is written now (rule 2)
     turn.event("staged", f"Wrote {image.version} to slot {slot.name if slot else 'unknown'} and verified it")
 
 

@@ -128,7 +128,17 @@ def _holds_named(turn: Turn) -> Finding:
         return Already(f"{worded(runs)} runs it: nothing was touched")
     if other is None or other.digest != image.digest:
         return Already(f"{image.version} is not in the passive slot: nothing was touched")
-    return None
+    return _only_way_back(turn.state, other)
+
+
+def _only_way_back(state: State, other: Slot) -> Finding:
+    """What is booted has not proved itself: without the other slot a machine that it breaks boots nothing (rule 2)."""
+    way_back, facts = state.way_back, state.booted
+    if way_back is None or way_back.slot != other.name:
+        return None
+    if way_back.left is not None and facts is not None and facts.confirmed:
+        return None
+    return Refusal("only-way-back", f"{worded(other)} stays until the booted version has proved itself or is rescued")
 
 
 def _leads_back(turn: Turn) -> Finding:

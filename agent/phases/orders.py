@@ -36,7 +36,7 @@ def supersede_unless_armed(turn: Turn, given: Instructed) -> None:
 def supersede_soak(turn: Turn, given: Instructed) -> None:
     """Going back, disarming and rescuing do not wait for the end of a soak."""
     operation = given.desired.operation
-    if operation is not None and operation.kind in AT_ONCE and not _ended(turn.state, operation.id):
+    if operation is not None and _at_once(turn.state, operation) and not _ended(turn.state, operation.id):
         if _admit(turn, given):
             _protect_unsoaked(turn)
             _cancel(turn, operation)
@@ -60,13 +60,15 @@ def take_pending(turn: Turn) -> None:
 
 def take_pending_at_once(turn: Turn) -> None:
     """A soak has begun: what need not wait for its end is taken now."""
-    if _waits(turn.state, AT_ONCE):
+    operation = turn.state.pending.operation if turn.state.pending is not None else None
+    if operation is not None and _at_once(turn.state, operation) and _ended(turn.state, operation.id) is None:
         give_way(turn)
 
 
 def rescue_waits(state: State) -> bool:
     """Whether a person has confirmed the slot on trial as it is: it is marked good, whatever checks say."""
-    return _waits(state, frozenset({OperationKind.RESCUE}))
+    operation = state.pending.operation if state.pending is not None else None
+    return operation is not None and operation.kind is OperationKind.RESCUE and _ended(state, operation.id) is None
 
 
 def give_way(turn: Turn) -> None:
@@ -78,9 +80,11 @@ def give_way(turn: Turn) -> None:
     begin(turn, desired, distrust)
 
 
-def _waits(state: State, kinds: frozenset[OperationKind]) -> bool:
-    operation = state.pending.operation if state.pending is not None else None
-    return operation is not None and operation.kind in kinds and _ended(state, operation.id) is None
+def _at_once(state: State, operation: Operation) -> bool:
+    """Whether it takes the place of a soak. A way back that was withdrawn is needed until the soak is over."""
+    way_back = state.way_back
+    named = operation.image is not None and way_back is not None and operation.image.digest == way_back.digest
+    return operation.kind in AT_ONCE and not (operation.kind is OperationKind.DISARM and named)
 
 
 def begin(turn: Turn, desired: Desired, distrust: str) -> None:
@@ -164,7 +168,7 @@ def _report_again(turn: Turn, ended: Ended) -> None:
 
 
 def _cancel(turn: Turn, successor: Operation | None) -> None:
-    reason = "cancelled by operator" if successor is None else f"superseded by {successor.id}"
+    reason = "cancelled by the control plane" if successor is None else f"superseded by {successor.id}"
     touched = turn.state.step not in (Step.HELD, Step.CONFIRMING, Step.SOAKING)
     turn.return_lease(reason)
     turn.drop_work()

@@ -111,7 +111,7 @@ def test_a_cancel_while_draining_stops_it_and_undrains() -> None:
     world.run()
     assert world.result("op").result is Result.CANCELLED
     assert not world.drained_by and world.state.drained is None and WorkKind.ARM not in world.done
-    assert returns(world) == ["cancelled by operator"]
+    assert returns(world) == ["cancelled by the control plane"]
 
 
 def test_the_lease_that_ends_while_draining_ends_it() -> None:

@@ -204,7 +204,7 @@ def test_a_cancel_that_came_while_armed_is_taken_when_the_reboot_does_not_happen
     world.give(WorkFailed(id=work.id, code="lease-ended", text="over"))
     world.run()
     report = world.result("op")
-    assert report.result is Result.CANCELLED and report.reason == "cancelled by operator"
+    assert report.result is Result.CANCELLED and report.reason == "cancelled by the control plane"
     assert world.next_boot == "a" and world.state.step is Step.IDLE
 
 

@@ -180,7 +180,7 @@ def test_cancel_while_staged_disarms() -> None:
     world.desire(2, None)
     world.run()
     assert world.result("x").result is Result.CANCELLED
-    assert world.result("x").reason == "cancelled by operator"
+    assert world.result("x").reason == "cancelled by the control plane"
     assert world.done[-1] is WorkKind.DISARM
 
 
