@@ -1,7 +1,8 @@
 """A database that is older than its fleet: restored from a backup, or the survivor of a lossy failover (rule 8).
 
 A node that knows a newer order than the database ever gave proves it. Then a new epoch begins, so that nodes take
-orders again, and the whole fleet is frozen until an operator has looked at what was lost and lifts the freeze.
+orders again, and the whole fleet is frozen until an operator has looked at what was lost and lifts the freeze. What
+was let pass freezes before that is not any more: who gave it did not know of this one.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from sqlalchemy import Connection
 from app.core.actors import CONDUCTOR
 from app.core.events import EventKind
 from app.core.freezes import Freeze
+from app.core.rollouts import TERMINAL, RolloutState
 from app.ids import new_id
-from app.store import audit, epochs, events, fleet, freezes
+from app.services.rollout_acting import RolloutEventKind, locked_rollout, record, tell
+from app.store import audit, epochs, events, fleet, freezes, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.epochs import Newer
 from wire.messages import Order
@@ -40,6 +43,7 @@ def _newer(conn: Connection, now: float) -> list[Newer]:
 def _start(change: Change, found: list[Newer], now: float) -> None:
     conn, first = change.conn, found[0]
     before = fleet.epoch(conn)
+    _mend_glass(change, "A new epoch has begun", now)
     epoch = epochs.begin(conn)
     others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     text = (
@@ -55,6 +59,16 @@ def _start(change: Change, found: list[Newer], now: float) -> None:
     if frozen_by(conn, now) is None:  # one freeze waits for one look, however many nodes prove it one after another
         _freeze(change, f"{text}. Epoch {epoch} has begun; check what was lost, then lift this freeze", now)
     change.touch("freezes", "groups", "fleet", "nodes", "events", "operations")
+
+
+def _mend_glass(change: Change, why: str, now: float) -> None:
+    for found in rollouts.in_states(change.conn, frozenset(RolloutState) - TERMINAL):
+        rollout = locked_rollout(change, found.id) if found.break_glass else found
+        if rollout.break_glass and rollout.state not in TERMINAL:
+            rollouts.change(change.conn, rollout.id, break_glass=False)
+            text = f"Heeds freezes and windows again: {why[0].lower()}{why[1:]}"
+            tell(change, rollout, RolloutEventKind.CHANGED, text, now, actor=CONDUCTOR.name)
+            record(change, CONDUCTOR, "break-glass", rollout, why, {"break_glass": True}, {"break_glass": False}, now)
 
 
 def _freeze(change: Change, reason: str, now: float) -> None:
