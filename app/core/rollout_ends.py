@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.core.group_policy import Amount, GroupPolicy
 from app.core.rollouts import RolloutNodeState
@@ -18,10 +18,11 @@ ENDS: dict[Result, RolloutNodeState] = {
     Result.UNHEALTHY: _FAILED,
     Result.TIMED_OUT: _FAILED,
     Result.UNKNOWN: _FAILED,
+    # No judgement on the version (rule 6), but the node did not get there, and the next may not either.
+    Result.UNREACHABLE: _FAILED,
     # These say nothing about the version (rule 4): the node is out, and nobody failed.
     Result.REFUSED: _LEFT,
     Result.CANCELLED: _LEFT,
-    Result.UNREACHABLE: _LEFT,
 }
 """How an operation ended → what its node is in the rollout."""
 
@@ -29,7 +30,7 @@ CALLED_BACK = "its order was called back"
 """What is said of a node whose order its rollout took back, until the node has answered: also where it had armed and
 finishes, or gives its lease back after all."""
 
-LEFT_WORDS = {
+END_WORDS = {
     Result.REFUSED: "the node refused it",
     Result.CANCELLED: "it was cancelled, or another order took the node",
     Result.UNREACHABLE: "it went back because nothing could be reached, which says nothing about the version",
@@ -58,6 +59,10 @@ class Tally:
     canaries_refused: tuple[str, ...] = ()
     first_failure: str = ""
     """Name of a node that failed and how, for the text."""
+    unreachable: int = 0
+    """Of `failed`: went back because they could reach nobody, which may be the version's doing or anybody's."""
+    canaries_unreachable: tuple[str, ...] = ()
+    """Names."""
 
 
 def failures_allowed(policy: GroupPolicy, attempted: int) -> int:
@@ -74,11 +79,20 @@ def stops(policy: GroupPolicy, tally: Tally) -> str | None:
         return f"Canary {_names(tally.canaries_failed)} failed"
     if tally.canaries_refused:
         return f"Canary {_names(tally.canaries_refused)} refused it"
+    if tally.canaries_unreachable:
+        return f"Canary {_names(tally.canaries_unreachable)} went back because nothing could be reached"
     allowed = failures_allowed(policy, tally.attempted)
     if tally.failed <= allowed:
         return None
     example = f", the last: {tally.first_failure}" if tally.first_failure else ""
-    return f"{tally.failed} of {tally.attempted} nodes failed, and {allowed} may{example}"
+    unreachable = f" ({tally.unreachable} because nothing could be reached)" if tally.unreachable else ""
+    return f"{tally.failed} of {tally.attempted} nodes failed{unreachable}, and {allowed} may{example}"
+
+
+def blames_version(policy: GroupPolicy, tally: Tally) -> bool:
+    """Whether it has to stop even without those that could reach nobody: only then others may be sent back by it."""
+    known = replace(tally, failed=tally.failed - tally.unreachable, unreachable=0, canaries_unreachable=())
+    return stops(policy, known) is not None
 
 
 def _count(limit: Amount) -> int:

@@ -197,12 +197,15 @@ def tally(conn: Connection, rollout_id: str, since: int | None) -> Tally:
         query = query.where(exists().where(*told, rollout_events.c.id > since))
     ends = [rollout_node_of(row) for row in conn.execute(query.order_by(_c.ended_at.desc(), _c.node_id))]
     failed = [row for row in ends if row.state is RolloutNodeState.FAILED]
+    unreachable = [row for row in failed if row.result is Result.UNREACHABLE]
     return Tally(
         attempted=attempted,
         failed=len(failed),
-        canaries_failed=tuple(row.name for row in failed if row.canary),
+        canaries_failed=tuple(row.name for row in failed if row.canary and row not in unreachable),
         canaries_refused=tuple(row.name for row in ends if row.canary and row.state is RolloutNodeState.LEFT),
         first_failure=f"{failed[0].name}: {failed[0].text}" if failed else "",
+        unreachable=len(unreachable),
+        canaries_unreachable=tuple(row.name for row in unreachable if row.canary),
     )
 
 

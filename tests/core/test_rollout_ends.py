@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.group_policy import Amount, GroupPolicy
-from app.core.rollout_ends import ENDS, LEFT_WORDS, Tally, nothing_attempted, stops
+from app.core.rollout_ends import END_WORDS, ENDS, Tally, blames_version, nothing_attempted, stops
 from app.core.rollouts import RolloutNodeState
 from wire.messages import Phase, Result
 
@@ -13,10 +13,11 @@ from wire.messages import Phase, Result
 def test_every_result_has_its_meaning() -> None:
     assert set(ENDS) == set(Result)
     assert [result for result, state in ENDS.items() if state is RolloutNodeState.DONE] == [Result.SUCCEEDED]
-    assert set(LEFT_WORDS) == {result for result, state in ENDS.items() if state is RolloutNodeState.LEFT}
+    left = {result for result, state in ENDS.items() if state is RolloutNodeState.LEFT}
+    assert set(END_WORDS) == left | {Result.UNREACHABLE}
 
 
-@pytest.mark.parametrize("result", [Result.UNREACHABLE, Result.CANCELLED, Result.REFUSED])
+@pytest.mark.parametrize("result", [Result.CANCELLED, Result.REFUSED])
 def test_what_says_nothing_about_the_version_fails_nobody(result: Result) -> None:
     assert ENDS[result] is RolloutNodeState.LEFT
 
@@ -63,3 +64,15 @@ def test_the_failure_limit(limit: Amount, attempted: int, failed: int, stopped: 
 def test_one_canary_is_enough(given: dict[str, tuple[str, ...]]) -> None:
     why = stops(GroupPolicy(failure_limit=Amount(count=9)), Tally(9, 0, **given))  # type: ignore[arg-type]
     assert why is not None and why.startswith("Canary n1")
+
+
+def test_who_could_reach_nobody_stops_it_and_is_not_held_against_the_version() -> None:
+    policy = GroupPolicy(failure_limit=Amount(count=1))
+    canary = Tally(1, 1, unreachable=1, canaries_unreachable=("n1",))
+    assert stops(policy, canary) == "Canary n1 went back because nothing could be reached"
+    two = Tally(9, 2, unreachable=2)
+    assert stops(policy, two) == "2 of 9 nodes failed (2 because nothing could be reached), and 1 may"
+    assert not blames_version(policy, canary) and not blames_version(policy, two)
+    assert not blames_version(policy, Tally(9, 2, unreachable=1)), "one that fell back is within the limit"
+    assert blames_version(policy, Tally(9, 3, unreachable=1))
+    assert blames_version(policy, Tally(2, 2, ("n2",), unreachable=1, canaries_unreachable=("n1",)))

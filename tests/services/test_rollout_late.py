@@ -19,7 +19,7 @@ from app.store import channels, schema
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import OPERATOR
-from tests.services.rollout_world import QUICK, Mood, World
+from tests.services.rollout_world import QUICK, World
 from tests.services.test_rollout_breaks import WIDE, Between
 from tests.services.test_rollouts import ON_SQLITE, begin
 from wire.messages import Phase
@@ -33,9 +33,9 @@ def test_a_canary_that_ends_after_the_abort_changes_nothing_of_the_rollout(
     world = World(database, settings, 3, replace(QUICK, canaries=Amount(count=2)))
     rollout_id = begin(world)
     canaries = [name for name, row in world.rows(rollout_id).items() if row.canary]
-    world.nodes[canaries[0]].mood = Mood.UNREACHABLE
     world.run_until(lambda: world.nodes[canaries[0]].phase is Phase.CONFIRMING)
     service.abort(database, OPERATOR, rollout_id, "no", world.now)
+    world.nodes[canaries[0]].give_way()
     for _ in range(8):
         world.tick()
     assert world.states(rollout_id)[canaries[0]] is RolloutNodeState.LEFT
@@ -124,10 +124,10 @@ def test_who_comes_when_all_canaries_have_left_goes_first_as_one(database: Datab
     others = {"pin_image_id": world.images["1.0"], "pin_actor": "ana", "pinned_at": world.now}
     with database.write() as change:
         change.conn.execute(update(schema.nodes).where(schema.nodes.c.name != "n0").values(**others))
-    world.nodes["n0"].mood = Mood.UNREACHABLE
     rollout_id = begin(world)
     world.run_until(lambda: world.nodes["n0"].phase is Phase.CONFIRMING)
     service.pause(database, OPERATOR, rollout_id, "", world.now)
+    world.nodes["n0"].give_way()
     world.run_until(lambda: world.states(rollout_id)["n0"] is RolloutNodeState.LEFT)
     with database.write() as change:
         unpinned = {"pin_image_id": None, "pin_actor": None, "pinned_at": None}
