@@ -16,6 +16,7 @@ from app.core.nodes import Operation
 from app.core.slots import ARMED
 from app.services.groups import groups_of_node
 from app.services.orders import Wish, begin, locked_node
+from app.services.rollout_acting import record
 from app.services.rollout_orders import take_order
 from app.store import audit, freezes, nodes, operations, rollout_nodes, rollouts
 from app.store.database import Change, Database, Priority
@@ -51,12 +52,12 @@ def _take_back(change: Change, found: Operation, now: float) -> bool:
     if found.rollout_id is not None:
         rollout = rollouts.get(change.conn, found.rollout_id, lock=True)
         row = rollout_nodes.get(change.conn, found.rollout_id, found.node_id)
-        return (
-            rollout is not None
-            and row is not None
-            and row.operation_id == found.id
-            and take_order(change, rollout, row, why, now)
-        )
+        if rollout is None or row is None or row.operation_id != found.id:
+            return False
+        taken = take_order(change, rollout, row, why, now)
+        if taken:
+            record(change, CONDUCTOR, "take-back", rollout, why, None, {"nodes": [row.node_id]}, now)
+        return taken
     node = locked_node(change, found.node_id)
     operation = operations.get(change.conn, found.id, lock=True)
     if operation is None or not operation.open or operation.cancel_asked_at is not None:

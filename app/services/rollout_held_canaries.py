@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from app.core.actors import CONDUCTOR
 from app.core.holds import HoldCode
 from app.core.rollouts import RolloutNodeState, RolloutState
-from app.services.rollout_acting import RolloutEventKind, tell
+from app.services.rollout_acting import RolloutEventKind, record, tell
 from app.services.rollout_waiting import UNTIL_ITS_END
 from app.store import canary_clocks, operation_clocks, operations, rollout_nodes, rollouts
 from app.store.database import Change, Database, Priority
@@ -45,11 +46,14 @@ def _replace(db: Database, rollout_id: str, now: float) -> int:
             return 0
         held = _held_canaries(change.conn, rollout, now)
         able = _able(change.conn, rollout)
-        for row, other in zip(held, able, strict=False):
+        pairs = list(zip(held, able, strict=False))
+        for row, other in pairs:
             _swap(change, rollout, row, other, now)
-        if held and able:
+        if pairs:
             canary_clocks.stop(change.conn, rollout.id)
-        return min(len(held), len(able))
+            before, after = ({"canaries": [pair[side].node_id for pair in pairs]} for side in (0, 1))
+            record(change, CONDUCTOR, "canaries", rollout, "", before, after, now)
+        return len(pairs)
 
 
 def _held_canaries(conn: Connection, rollout: Rollout, now: float) -> list[RolloutNode]:

@@ -15,7 +15,7 @@ from app.core.rollout_entry import Targets
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.orders import Wish, begin, locked_node, withdraw
-from app.services.rollout_acting import touch
+from app.services.rollout_acting import record, touch
 from app.services.rollout_spec import reader
 from app.services.rollout_waiting import UNTIL_ITS_END, targets_of, write_holds
 from app.services.rollout_ways_back import way_back_wish
@@ -196,7 +196,10 @@ def _take_back(db: Database, rollout: Rollout, now: float) -> int:
             if current is None or current.state is not rollout.state:
                 return taken
             some = sorted(found[start : start + AT_ONCE], key=lambda seen: seen.row.node_id)
-            taken += sum([_take_one(change, current, seen, now) for seen in some])
+            ids = [seen.row.node_id for seen in some if _take_one(change, current, seen, now)]
+            if ids:
+                record(change, CONDUCTOR, "take-back", current, _stopped(current), None, {"nodes": ids}, now)
+            taken += len(ids)
     return taken
 
 
@@ -207,16 +210,21 @@ def _let_go(db: Database, rollout: Rollout, now: float) -> None:
         if current is None or current.state is not rollout.state:
             return
         text = f"{rollout.name} was stopped before it moved"
-        if rollout_nodes.leave_waiting(change.conn, rollout.id, text, now):
-            touch(change, rollout.id)
+        left = rollout_nodes.leave_waiting(change.conn, rollout.id, text, now)
+        if left:
+            why = f"{rollout.name} was stopped before they moved"
+            record(change, CONDUCTOR, "let-go", rollout, why, None, {"count": left}, now)
 
 
 def _take_one(change: Change, rollout: Rollout, seen: Seen, now: float) -> bool:
     row = rollout_nodes.get(change.conn, rollout.id, seen.row.node_id)  # it may have got its lease since it was seen
     if row is None or row.state not in UNDER_WAY or row.operation_id != seen.row.operation_id:
         return False
-    words = rollout.state.value.replace("-", " ")
-    return take_order(change, rollout, row, f"{rollout.name} is {words}", now)
+    return take_order(change, rollout, row, _stopped(rollout), now)
+
+
+def _stopped(rollout: Rollout) -> str:
+    return f"{rollout.name} is {rollout.state.value.replace('-', ' ')}"
 
 
 def take_order(change: Change, rollout: Rollout, row: RolloutNode, why: str, now: float) -> bool:

@@ -13,7 +13,7 @@ from app.core.errors import NotPossible
 from app.core.holds import Hold, HoldCode
 from app.core.rollout_entry import RETURNS, Targets
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
-from app.services.rollout_acting import RolloutEventKind, tell, touch
+from app.services.rollout_acting import RolloutEventKind, record, tell, touch
 from app.services.rollout_jitter import jitter_s
 from app.services.rollout_leaving import hold_json, leave, promote
 from app.services.rollout_orders import take_order
@@ -139,14 +139,14 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
     why |= dict.fromkeys(gone, "it left the group, or the fleet")
     if not why:
         return 0
-    went = 0
     with db.write(Priority.BACKGROUND) as change:
         current = rollouts.get(change.conn, rollout.id, lock=True)
         if current is None or current.state not in _OPEN:
             return 0
-        for node_id in sorted(why):
-            went += _let_go(change, current, node_id, why[node_id], now)
-    return went
+        went = {id: why[id] for id in sorted(why) if _let_go(change, current, id, why[id], now)}
+        if went:
+            record(change, CONDUCTOR, "let-go", current, "", None, {"nodes": went}, now)
+    return len(went)
 
 
 _ABSENT = "it counts as absent"
