@@ -38,14 +38,15 @@ def clear(db: Database, actor: Actor, digest: str, reason: str, now: float) -> N
 def disarm_copies(db: Database, now: float) -> int:
     """Make staged copies of bad versions unbootable on nodes that do nothing else; how many nodes were told.
 
-    The way back of a node is sacred (rule 2): a copy that ran there and was confirmed stays.
+    The way back of a node is sacred (rule 2): a copy that ran there and was confirmed stays, unless somebody withdrew
+    that version and the one that is booted has proved itself.
     """
     with db.read() as conn:
         todo = [
             (bad, held.node_id)
             for bad in bad_versions.not_cleared(conn).values()
-            for held in bad_versions.holders(conn, bad.digest, bad.at)
-            if held.staged(bad.digest)
+            for held in bad_versions.holders(conn, bad.digest, bad.at, now)
+            if held.disarmable(bad.digest, bad.cause)
         ]
     told = 0
     for start in range(0, min(len(todo), _PER_LOOK), _AT_ONCE):

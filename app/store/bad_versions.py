@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy import Connection, Text, cast, func, insert, select, update
+from sqlalchemy import Connection, ScalarSelect, Text, and_, cast, func, insert, not_, select, update
 
 from app.store.schema import bad_versions, failed_versions, nodes, operations
 from wire.messages import Activity, OperationKind, Result, Slot, WayBack
@@ -102,36 +102,41 @@ class Holder:
     node_id: str
     slots: tuple[Slot, ...]
     way_back: WayBack | None
+    newest: Result | None
+    """How the newest operation ended that says something of what is booted: a switch, or a rescue."""
 
-    def staged(self, digest: str) -> bool:
-        """Whether the passive slot holds it as a copy that could boot and that is not the way back."""
+    def disarmable(self, digest: str, cause: Cause) -> bool:
+        """Whether the passive slot holds it as a copy that could boot and that nobody needs as the way back: one that
+        ran here stays if the version failed elsewhere, and as long as what is booted has not proved itself."""
         passive = next((slot for slot in self.slots if not slot.booted), None)
         if passive is None or passive.digest != digest or passive.good is False:
             return False
-        return self.way_back is None or self.way_back.slot != passive.name
+        if self.way_back is None or self.way_back.slot != passive.name or passive.good is not True:
+            return True
+        return cause is Cause.WITHDRAWN and self._proved
+
+    @property
+    def _proved(self) -> bool:
+        confirmed = any(slot.booted and slot.good is True for slot in self.slots)
+        return confirmed and self.newest not in (Result.UNHEALTHY, Result.UNKNOWN)
 
 
-def holders(conn: Connection, digest: str, since: float) -> list[Holder]:
+REFUSED_FOR_S = 600.0
+"""A node that still needed its way back is asked again after this: by then its soak is over, or it was rescued."""
+_SAYS_NOTHING = (Result.CANCELLED.value, Result.REFUSED.value, Result.TIMED_OUT.value)
+
+
+def holders(conn: Connection, digest: str, since: float, now: float) -> list[Holder]:
     """Nodes that show the digest beside what is booted, do nothing else, and were not told since then to disarm it. Who
     was told and never did it, because another order came or it was not heard of, is told again."""
     busy = select(operations.c.node_id).where(operations.c.state == "open").scalar_subquery()
-    told = (
-        select(operations.c.node_id)
-        .where(
-            operations.c.kind == OperationKind.DISARM.value,
-            operations.c.target_digest == digest,
-            operations.c.created_at >= since,
-            func.coalesce(operations.c.result, "").not_in((Result.CANCELLED.value, Result.TIMED_OUT.value)),
-        )
-        .scalar_subquery()
-    )
     rows = conn.execute(
-        select(nodes.c.id, nodes.c.slots, nodes.c.activity)
+        select(nodes.c.id, nodes.c.slots, nodes.c.activity, _newest_result().label("newest"))
         .where(
             nodes.c.admission == "admitted",
             nodes.c.booted_digest != digest,
             cast(nodes.c.slots, Text).contains(digest, autoescape=True),
-            nodes.c.id.not_in(told),
+            nodes.c.id.not_in(_told(digest, since, now)),
             nodes.c.id.not_in(busy),
         )
         .order_by(nodes.c.id)
@@ -141,9 +146,43 @@ def holders(conn: Connection, digest: str, since: float) -> list[Holder]:
             row.id,
             msgspec.convert(row.slots, tuple[Slot, ...]),
             msgspec.convert(row.activity or {}, Activity).way_back,
+            Result(row.newest) if row.newest is not None else None,
         )
         for row in rows
     ]
+
+
+def _told(digest: str, since: float, now: float) -> ScalarSelect[str]:
+    result = func.coalesce(operations.c.result, "")
+    refused_long_ago = and_(result == Result.REFUSED.value, operations.c.ended_at < now - REFUSED_FOR_S)
+    return (
+        select(operations.c.node_id)
+        .where(
+            operations.c.kind == OperationKind.DISARM.value,
+            operations.c.target_digest == digest,
+            operations.c.created_at >= since,
+            result.not_in((Result.CANCELLED.value, Result.TIMED_OUT.value)),
+            not_(refused_long_ago),
+        )
+        .scalar_subquery()
+    )
+
+
+def _newest_result() -> ScalarSelect[str | None]:
+    kinds = (OperationKind.ACTIVATE, OperationKind.ROLLBACK, OperationKind.RESCUE)
+    return (
+        select(operations.c.result)
+        .where(
+            operations.c.node_id == nodes.c.id,
+            operations.c.kind.in_([kind.value for kind in kinds]),
+            operations.c.state == "ended",
+            func.coalesce(operations.c.result, "").not_in(_SAYS_NOTHING),
+        )
+        .order_by(operations.c.ended_at.desc(), operations.c.id.desc())
+        .limit(1)
+        .correlate(nodes)
+        .scalar_subquery()
+    )
 
 
 def running(conn: Connection, digest: str, limit: int) -> list[str]:
