@@ -286,11 +286,31 @@ def _load(config_file: Path | None) -> Config:
 def main() -> NoReturn:
     """Entry point: errors that words can tell are told in one line."""
     try:
-        cli()
+        cli.main(prog_name="twinroot-agent", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(_usage(error), error.exit_code)
     except (AgentError, DriverError) as error:
-        print(f"twinroot-agent: {error.text}", file=sys.stderr)
-        sys.exit(1)
+        _fail(error.text)
     sys.exit(0)
+
+
+def _fail(text: str, code: int = 1) -> NoReturn:
+    print(f"twinroot-agent: {text}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _usage(error: click.ClickException) -> str:
+    """What is wrong with the words of a command, and where they are explained, in one line."""
+    said = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return said
+    return f"{said if said.endswith(('.', '?', '?)')) else said + '.'} See {context.command_path} --help."
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
-from app.commands.settings import pass_settings
+from app.commands.settings import pass_first_settings
 from app.config import Settings
 from app.core.errors import TwinrootError
 from app.store.outage import is_away
@@ -25,7 +25,7 @@ def cli() -> None:
 
 def _process(name: str, help_text: str) -> None:
     @cli.command(name, help=help_text)
-    @pass_settings
+    @pass_first_settings
     def run(settings: Settings) -> None:
         from app import processes  # the web stack takes half a second to import; other commands need none of it
 
@@ -40,7 +40,7 @@ _process("conductor", "Run the process that reconciles.")
 
 
 @cli.command()
-@pass_settings
+@pass_first_settings
 def migrate(settings: Settings) -> None:
     """Bring the database to this version's tables."""
     from app.processes import migrate_and_prepare
@@ -105,8 +105,10 @@ def _fail(text: str, code: int = 1) -> NoReturn:
 
 def _usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
-    hint = f" See {context.command_path} --help." if context is not None else ""
-    return error.format_message() + hint
+    said = error.format_message()
+    if context is None:
+        return said
+    return f"{said if said.endswith(('.', '?', '?)')) else said + '.'} See {context.command_path} --help."
 
 
 def _database(error: SQLAlchemyError) -> str:

@@ -50,21 +50,29 @@ class Settings:
         return self.public_url.startswith("https:")
 
 
-def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from `TWINROOT_*` (each secret also as `*_FILE`); Misconfigured names the variable that is wrong."""
+def load_settings(environ: Mapping[str, str] = os.environ, *, existing: bool = False) -> Settings:
+    """Settings from `TWINROOT_*` (each secret also as `*_FILE`); Misconfigured names the variable that is wrong.
+
+    `existing`: for what works beside a control plane that is there already. Nothing is made then, and where there is no
+    data folder or embedded database that is an error too: a folder that was meant is not found by making another.
+    """
     read = _Reader(environ)
     data_dir = Path(read.text("DATA_DIR", "twinroot-data")).absolute()
     http = read.address("HTTP", "127.0.0.1:8080")
     gateway = read.address("GATEWAY", "127.0.0.1:8090")
+    database_url = read.database_url(f"sqlite:///{data_dir / 'twinroot.db'}")
+    secret_key = read.secret("SECRET_KEY")
+    if existing:
+        _check_existing(database_url, data_dir, needs_folder=not secret_key)
     return Settings(
-        database_url=read.database_url(f"sqlite:///{data_dir / 'twinroot.db'}"),
+        database_url=database_url,
         data_dir=data_dir,
         http=http,
         gateway=gateway,
         public_url=read.url("PUBLIC_URL", f"http://{http}", ("http", "https")).rstrip("/"),
         agent_url=read.url("AGENT_URL", f"ws://{gateway}/agent", ("ws", "wss")),
         live_url=read.url("LIVE_URL", f"ws://{gateway}/live", ("ws", "wss")),
-        secret_key=read.secret("SECRET_KEY") or _own_secret(data_dir),
+        secret_key=secret_key or _own_secret(data_dir),
         allow_unencrypted=read.flag("ALLOW_UNENCRYPTED"),
     )
 
@@ -134,6 +142,29 @@ def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
         return False
     plain = value.isascii() and value.isprintable() and not set(value) & set(" ;,'\"<>\\")
     return parts.scheme in schemes and bool(parts.hostname) and port_is_right and plain
+
+
+def _check_existing(database_url: str, data_dir: Path, *, needs_folder: bool) -> None:
+    """Misconfigured where the embedded database, or the folder with the generated secret, is not there."""
+    parsed = make_url(database_url)
+    file = parsed.database if parsed.drivername.startswith("sqlite") else None
+    if file and file != str(data_dir / "twinroot.db"):
+        if not Path(file).exists():
+            raise Misconfigured(
+                "TWINROOT_DATABASE_URL", f"there is no {file}: run twinroot up or twinroot migrate first"
+            )
+    elif file and not Path(file).exists():
+        raise Misconfigured(
+            "TWINROOT_DATA_DIR",
+            f"no database in {data_dir}: set it to the data folder of the control plane that is meant, or make one by "
+            "twinroot up or twinroot migrate",
+        )
+    if needs_folder and not data_dir.is_dir():
+        raise Misconfigured(
+            "TWINROOT_DATA_DIR",
+            f"there is no {data_dir}: set it to the data folder of the control plane that is meant, or set "
+            "TWINROOT_SECRET_KEY",
+        )
 
 
 def _own_secret(data_dir: Path) -> str:

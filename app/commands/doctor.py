@@ -55,7 +55,6 @@ class _Wrong(Exception):
 
 def _data_folder(folder: Path) -> str:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".doctor"
         probe.write_bytes(b"x")
         probe.unlink()

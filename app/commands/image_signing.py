@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -14,6 +16,8 @@ from app.core.image_header import HEADER_BYTES, read_header
 from app.core.image_identity import ImageName, image_name
 from wire import identity
 from wire.image_keys import ImageSignature, parse_public_key, parse_signature, public_key_line, signature_line
+
+T = TypeVar("T")
 
 PRIVATE_TAG = "twinroot-image-key.v1"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -64,15 +68,19 @@ def sign(image: Path, key: Path, os_name: str, arch: str, version: str) -> None:
 @click.option("--version", default="", help="Version; else read from the image.")
 def verify(image: Path, signature: Path | None, key: Path, os_name: str, arch: str, version: str) -> None:
     """Check IMAGE against SIGNATURE (IMAGE.sig unless given); exits 1 when it does not hold."""
-    try:
-        public = parse_public_key(file_text(key))
-        signed = parse_signature(file_text(signature or image.with_name(image.name + ".sig")))
-    except ValueError as error:
-        raise Invalid("file", f"{error}.") from error
+    public = _parsed(parse_public_key, key)
+    signed = _parsed(parse_signature, signature or image.with_name(image.name + ".sig"))
     name = _names(image, os_name, arch, version)
     if not identity.verify(public, signed.signature, _statement(image, name)):
         raise NotPossible("bad-signature", f"The signature of {name} does not hold with {key}.")
     click.echo(f"{name}: good signature by key {signed.key_id}.")
+
+
+def _parsed(parse: Callable[[str], T], file: Path) -> T:
+    try:
+        return parse(file_text(file))
+    except ValueError as error:
+        raise Invalid("file", f"{file}: {error}.") from error
 
 
 def _private_key(file: Path) -> str:

@@ -39,9 +39,7 @@ image.add_command(verify)
 @click.option("--signature", type=FILE, help="Detached signature; FILE.sig is taken when it is there.")
 @click.option("--to", "link", help="A one-time sign-in link of a console elsewhere: send the image there.")
 @click.option("--reason", default="", help="Kept in the audit log.")
-@pass_settings
 def upload(
-    settings: Settings,
     file: Path,
     os_name: str,
     arch: str,
@@ -59,6 +57,11 @@ def upload(
     if link:
         click.echo(send(link, file, description, text, reason))
         return
+    _store(file, description, reason)
+
+
+@pass_settings
+def _store(settings: Settings, file: Path, description: Description, reason: str) -> None:
     with closing(open_database(settings.database_url)) as db, file.open("rb") as stream:
         size = file.stat().st_size
         image_id = images.store_upload(

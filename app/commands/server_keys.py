@@ -56,7 +56,7 @@ def rotate(settings: Settings, reason: str) -> None:
 
 
 @server_key.command()
-@click.argument("fingerprint_")
+@click.argument("fingerprint_", metavar="FINGERPRINT")
 @click.option("--force", is_flag=True, help="Although nodes still pin it: they will have to join again.")
 @click.option("--reason", required=True, help="Kept in the audit log.")
 @pass_settings

@@ -137,6 +137,10 @@ def test_a_copied_disk_refuses_to_run(tmp_path: Path) -> None:
 def test_failures_are_one_line(tmp_path: Path) -> None:
     async def story(gateway: Gateway, box: Box) -> None:
         zeros = "sha256:" + "0" * 64
+        for words in (("x",), ("join",), ("status", "x")):
+            refused = await box.call(*words)
+            assert (refused.code, refused.out) == (2, "")
+            assert len(refused.error.splitlines()) == 1 and "See twinroot-agent" in refused.error
         assert_one_line(await box.call("run"), "has not joined")
         assert_one_line(await box.call("status"), "does not run")
         assert_one_line(await box.call("join", gateway.url, "token", "--fingerprint", "sha256:12"), "--fingerprint")

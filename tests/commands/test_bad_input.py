@@ -26,6 +26,10 @@ def twinroot(folder: Path, *arguments: str, **settings: str) -> subprocess.Compl
     return subprocess.run(command, cwd=folder, env=own | given, capture_output=True, text=True, timeout=120)
 
 
+ABSENT = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+"""A database on a port that nobody listens on."""
+
+
 @pytest.mark.parametrize("command", [["up"], ["doctor"], ["image", "upload"]])
 def test_help_needs_nothing_and_leaves_nothing(tmp_path: Path, command: list[str]) -> None:
     done = twinroot(tmp_path, *command, "--help", HTTP="nonsense", DATABASE_URL="nonsense")
@@ -39,11 +43,17 @@ def test_help_needs_nothing_and_leaves_nothing(tmp_path: Path, command: list[str
         (["no-such-command"], {}, "no-such-command"),
         (["image", "upload", "missing.img"], {}, "missing.img"),
         (["image", "register", "--os", "demo"], {}, "--arch"),
-        (["channel", "list"], {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, "cannot be reached"),
-        (["channel", "list"], {}, "twinroot migrate"),
+        (["doctor", "x"], {}, "extra argument (x). See "),
+        (["channel", "list"], ABSENT | {"SECRET_KEY": "a secret of its own"}, "cannot be reached"),
+        (["channel", "list"], ABSENT, "TWINROOT_DATA_DIR: there is no "),
+        (["channel", "list"], {"DATABASE_URL": "sqlite:////none/at/all.db"}, "TWINROOT_DATABASE_URL: there is no "),
+        (["channel", "list"], {}, "TWINROOT_DATA_DIR: no database in "),
+        (["group", "list"], {}, "twinroot migrate"),
+        (["server-key", "show"], {}, "TWINROOT_DATA_DIR"),
+        (["doctor"], {}, "TWINROOT_DATA_DIR"),
         (["migrate"], {"DATABASE_URL": "sqlite:////proc/twinroot.db"}, "cannot be reached"),
         (["up"], {"HTTP": "nonsense"}, "TWINROOT_HTTP"),
-        (["policy", "set", "soak_s=long", "--reason", "x"], {}, "soak_s=long"),
+        (["plan", "--save", "saved.json"], {}, "TWINROOT_DATA_DIR"),
         (["web"], {"HTTP": "192.0.2.1:80"}, "TWINROOT_HTTP"),
     ],
 )
@@ -52,6 +62,19 @@ def test_one_clear_line(tmp_path: Path, command: list[str], settings: dict[str, 
     assert done.returncode not in (0, -11)
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and says in done.stderr, done.stderr
+    assert command[0] in ("web", "migrate") or list(tmp_path.iterdir()) == [], (
+        "reading, and what is refused, makes no folder"
+    )
+
+
+def test_a_database_without_tables_says_how_to_get_them(tmp_path: Path) -> None:
+    (tmp_path / "twinroot.db").touch()
+    done = twinroot(tmp_path, "channel", "list", DATA_DIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (1, "twinroot: The database has no tables yet: run twinroot migrate.\n")
+    assert (
+        "soak_s=long"
+        in twinroot(tmp_path, "policy", "set", "soak_s=long", "--reason", "x", DATA_DIR=str(tmp_path)).stderr
+    )
 
 
 def test_the_doctor_says_what_is_wrong(tmp_path: Path) -> None:
@@ -63,7 +86,7 @@ def test_the_doctor_says_what_is_wrong(tmp_path: Path) -> None:
         used = f"127.0.0.1:{taken.getsockname()[1]}"
         done = twinroot(
             tmp_path, "doctor", DATABASE_URL=url, HTTP=used, GATEWAY="192.0.2.1:8090", AGENT_URL="ws://fleet.example/agent",
-            SECRET_KEY="short",
+            SECRET_KEY="short", DATA_DIR=str(tmp_path),
         )  # fmt: skip
     lines = {line[6:].partition(":")[0]: line for line in done.stdout.splitlines()}
     assert done.returncode == 1
@@ -75,12 +98,12 @@ def test_the_doctor_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_the_doctor_notices_another_secret(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'twinroot.db'}"
-    migrate(url)
+    migrate(f"sqlite:///{tmp_path / 'twinroot.db'}")
+    data = str(tmp_path)
     first, second = "the first of two secrets", "the second of two secrets"
-    assert twinroot(tmp_path, "server-key", "show", DATABASE_URL=url, SECRET_KEY=first).returncode == 0
-    assert "ok    secret" in twinroot(tmp_path, "doctor", DATABASE_URL=url, SECRET_KEY=first).stdout
-    assert "WRONG secret" in twinroot(tmp_path, "doctor", DATABASE_URL=url, SECRET_KEY=second).stdout
+    assert twinroot(tmp_path, "server-key", "show", DATA_DIR=data, SECRET_KEY=first).returncode == 0
+    assert "ok    secret" in twinroot(tmp_path, "doctor", DATA_DIR=data, SECRET_KEY=first).stdout
+    assert "WRONG secret" in twinroot(tmp_path, "doctor", DATA_DIR=data, SECRET_KEY=second).stdout
 
 
 def test_commands_beside_each_other_and_a_writer_lose_nothing(tmp_path: Path) -> None:
@@ -91,7 +114,7 @@ def test_commands_beside_each_other_and_a_writer_lose_nothing(tmp_path: Path) ->
 
     def run(number: int) -> None:
         arguments = ("channel", "create", f"channel-{number}", "--reason", "all at once")
-        done.append(twinroot(tmp_path, *arguments, DATABASE_URL=url))
+        done.append(twinroot(tmp_path, *arguments, DATA_DIR=str(tmp_path)))
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
     with closing(open_database(url)) as db:

@@ -99,6 +99,14 @@ def test_a_changed_image_does_not_verify(twinroot: Twinroot) -> None:
     assert "The signature is not by key" in twinroot.refused("image", "upload", "demo.img")
 
 
+def test_a_file_that_is_no_key_or_signature_is_named(twinroot: Twinroot) -> None:
+    (twinroot.folder / "notes.md").write_text("# no key\n")
+    assert "notes.md: a key file is one line" in twinroot.refused("image", "verify", "--key", "notes.md", "demo.img")
+    (twinroot.folder / "release.pub").write_text(twinroot.ok("image", "keygen", "key"))
+    said = twinroot.refused("image", "verify", "--key", "release.pub", "demo.img", "notes.md")
+    assert "notes.md: a signature is one line" in said
+
+
 def test_a_key_is_never_overwritten(twinroot: Twinroot) -> None:
     twinroot.ok("image", "keygen", "key")
     before = (twinroot.folder / "key").read_text()
