@@ -21,6 +21,7 @@ from app.core.services import label_of
 from app.core.slots import way_back_of
 from app.services import nodes as service
 from app.services import services
+from app.services.version_gates import refusal_of_way_back
 from app.store import channels, images
 from app.store.images import Image
 from app.web.context import actor, console, now, read
@@ -245,7 +246,7 @@ def _gather(node_id: str, action: Action) -> Mapping[str, Any]:
 
 
 def _asked(conn: Connection, node: Node, action: Action) -> Mapping[str, Any]:
-    refused = refusal_to_roll_back(node) if action is Action.ROLL_BACK else refusal(action, node)
+    refused = _refusal_to_go_back(conn, node) if action is Action.ROLL_BACK else refusal(action, node)
     digest = request.values.get("digest", "")
     values: dict[str, Any] = {
         "node": node,
@@ -268,6 +269,12 @@ def _asked(conn: Connection, node: Node, action: Action) -> Mapping[str, Any]:
         values["images"] = [Choice.of(image, node) for image in _fitting(conn, node)]
         values["led_to"] = led_to(conn, node)
     return values
+
+
+def _refusal_to_go_back(conn: Connection, node: Node) -> NotPossible | None:
+    choice = way_back_of(node)
+    found = refusal_to_roll_back(node)
+    return found or (refusal_of_way_back(conn, choice.digest or "") if choice is not None else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from app.core.errors import NotFound
 from app.core.fleet import SlotDrawing, draw_slots, state_of
 from app.core.groups import effective
 from app.core.nodes import Node
-from app.core.operations import Action, refusal
+from app.core.operations import Action, refusal, refusal_to_roll_back
 from app.core.rollouts import TERMINAL, RolloutState
 from app.core.slots import way_back_of
 from app.services.endings import name_of
 from app.services.groups import groups_of_node
+from app.services.version_gates import refusal_of_way_back
 from app.services.waiting import waiting
 from app.store import channels, declared, events, images, nodes, rollout_counts
 from app.web.context import now, read
@@ -48,6 +49,8 @@ def _gather(conn: Connection, node_id: str, before: int | None) -> Mapping[str, 
     history = events.recent(conn, node_id=node_id, before_id=before, limit=_EVENTS + 1)
     groups = groups_of_node(conn, node)
     related = [id for id in (node.replaces_id, node.replaced_by_id) if id]
+    way_back = way_back_of(node)
+    shut = refusal_of_way_back(conn, way_back.digest or "") if way_back is not None else None
     return {
         "node": node,
         "state": state_of(node.admission, node.connection, node.on_trial, node.health_state),
@@ -58,7 +61,8 @@ def _gather(conn: Connection, node_id: str, before: int | None) -> Mapping[str, 
         "declared": declared.standing(conn, node_id),
         "doing": name_of(node.operation) if node.operation is not None else "",
         "newer_image": _pointed_elsewhere(conn, node),
-        "way_back": way_back_of(node),
+        "way_back": way_back if shut is None else None,
+        "no_way_back": shut.text if shut is not None else "",
         "containers": nodes.containers(conn, node_id),
         "rollout": rollout_counts.of_node(conn, node_id, _UNDER_WAY),
         "events": history[:_EVENTS],
@@ -66,9 +70,13 @@ def _gather(conn: Connection, node_id: str, before: int | None) -> Mapping[str, 
         "first_events": before is None,
         "related": {id: other.name for id in related if (other := nodes.get(conn, id)) is not None},
         "failed": [each for each in node.failed if each.cleared_at is None],
-        "possible": {action.value: refusal(action, node) is None for action in Action},
+        "possible": {action.value: _allowed(action, node) for action in Action},
         "no_gateway": node.gateway_heartbeat_at is not None and now() - node.gateway_heartbeat_at > _NO_GATEWAY_S,
     }
+
+
+def _allowed(action: Action, node: Node) -> bool:
+    return (refusal_to_roll_back(node) if action is Action.ROLL_BACK else refusal(action, node)) is None
 
 
 def found(conn: Connection, node_id: str) -> Node:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from werkzeug.test import TestResponse
 
 from app.core.nodes import Admission, Node
 from app.core.operations import Action
-from app.store import channels, nodes, schema
+from app.store import bad_versions, channels, nodes, schema
+from app.store.bad_versions import BadVersion, Cause
 from tests import server_kit as kit
 from tests.server_kit import NOW, count_rows
 from tests.web.console_kit import Browser
@@ -105,6 +106,26 @@ def test_roll_back_names_the_version_and_whether_it_is_there(browser: Browser, n
     operation = node(browser, node_id).operation
     assert operation is not None
     assert (operation.kind, operation.target_version) == ("rollback", "0.9")
+
+
+def test_what_leads_to_a_bad_version_is_not_offered_as_the_way_back(browser: Browser, node_id: str) -> None:
+    with browser.db.write() as change:
+        gone = BadVersion(kit.digest_of("0.9"), "0.9", "withdrawn: it leaks", Cause.WITHDRAWN, "mb", NOW)
+        bad_versions.remember(change.conn, gone)
+        change.touch("images", f"node:{node_id}")
+    page = browser.get(f"/nodes/{node_id}").text
+    assert "Roll back to" not in page and "the way back" not in page
+    assert "It has no way back: 0.9 is bad fleet-wide: withdrawn: it leaks" in page
+    asked = browser.get(f"/nodes/{node_id}/rollback").text
+    assert "Not possible now." in asked and "0.9 is bad fleet-wide" in asked
+
+
+def test_what_failed_here_is_not_offered_as_the_way_back(browser: Browser, node_id: str) -> None:
+    with browser.db.write() as change:
+        failed = {"node_id": node_id, "digest": kit.digest_of("0.9"), "version": "0.9", "reason": "no boot", "at": NOW}
+        change.conn.execute(insert(schema.failed_versions).values(**failed))
+    page = browser.get(f"/nodes/{node_id}").text
+    assert "Roll back to" not in page and "Will not try" in page
 
 
 def test_pin_until_in_the_readers_zone_and_unpin(browser: Browser, node_id: str) -> None:
