@@ -21,6 +21,8 @@ _ASKS_PER_S = 10.0
 """Of all that wait: each request costs the gateway and the conductor a transaction, and changes nothing."""
 _LATE_S = 20.0
 """Beyond its announced time a node may be this late with its next request before its turn goes to another."""
+_CALLED_S = 10.0
+"""Who was called and has not asked by then is passed over; a connected node asks at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,28 @@ class Asking:
     """The newest request."""
     answered: bool
     retry_s: float
+    called_at: float | None = None
+    """When it was told that its turn has come, and to ask again."""
+
+    def is_called(self, now: float) -> bool:
+        """Whether its request is on its way to us: its room is kept."""
+        return self.called_at is not None and 0 <= now - self.called_at <= _CALLED_S
 
     def waits(self, now: float) -> bool:
         """Whether it is still asking, as far as can be known."""
+        if self.called_at is not None:
+            return self.is_called(now)
         announced_s = self.retry_s if self.answered else ANSWER_WITHIN_S
         return now - self.nonce_at <= announced_s + _LATE_S
 
     def asks_later(self, now: float) -> bool:
         """Whether it was told to wait for longer than it may be left alone when its turn has come."""
-        return self.answered and self.waits(now) and self.nonce_at + self.retry_s > now + SHORT_RETRY_S
+        return (
+            self.answered
+            and self.called_at is None
+            and self.waits(now)
+            and self.nonce_at + self.retry_s > now + SHORT_RETRY_S
+        )
 
     def can_be_answered(self, now: float) -> bool:
         return not self.answered and now - self.nonce_at <= ANSWER_WITHIN_S

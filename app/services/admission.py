@@ -42,6 +42,8 @@ _STALE_S = 5.0
 chosen are read again in any case."""
 _BATCH = 200
 """Answers in one transaction: operators wait for no more than this."""
+_GRANTS = 100
+"""Leases in one transaction: each takes some milliseconds."""
 _ALL_ANEW = frozenset({"groups", "services", "domains", EVERYTHING})
 _RULES = frozenset({"freezes", "rollouts", "images"})
 _OF_NODES = ("node:", "desired:")
@@ -172,13 +174,13 @@ class Admission:
         if self._retells(now):
             retell(db, known.view, known.standing, now)
         look_at = now + _LOOK_S
-        if not granted and self._calls(now):
-            call(db, known.view, known.standing, now)
-        elif not granted:
+        if self._calls(now):
+            call(db, known.view, known.standing, now, granted)
+        else:
             look_at = now + CALL_S
         self._edge_at = min((answerable_until(asking) for asking in known.view.ready.values()), default=look_at)
         self._edge_at = min(self._edge_at, look_at)
-        return granted
+        return bool(granted)
 
     def _calls(self, now: float) -> bool:
         """Whether it is time to look over all that wait."""
@@ -226,21 +228,22 @@ class Admission:
 
     # --- what follows from it -------------------------------------------------------------------------------
 
-    def _grant(self, db: Database, known: _Known, admissions: Admissions, now: float) -> bool:
+    def _grant(self, db: Database, known: _Known, admissions: Admissions, now: float) -> list[int]:
+        """The places of those that have their leases."""
         standing, view = known.standing, known.view
-        chosen = []
+        chosen = {}
         for place in admissions.admitted:
             candidate = standing.candidates[place]
             asking = view.asking.get(candidate.operation_id)
             if asking is not None and asking.can_be_answered(now):
-                chosen.append(_chosen(candidate, asking, standing.rollouts[candidate.rollout]))
-        if not chosen:
-            return False
-        applied = apply(db, view.setting, chosen, now)
-        self.note(f"node:{one.node_id}" for one in chosen)
-        if applied.stale and not 0 <= now - known.full_at < _STALE_S:
+                chosen[place] = _chosen(candidate, asking, standing.rollouts[candidate.rollout])
+        each = list(chosen.values())
+        applied = [apply(db, view.setting, each[at : at + _GRANTS], now) for at in range(0, len(each), _GRANTS)]
+        self.note(f"node:{one.node_id}" for one in each)
+        if any(some.stale for some in applied) and not 0 <= now - known.full_at < _STALE_S:
             self.note({EVERYTHING})
-        return bool(applied.granted)
+        granted = {operation_id for some in applied for operation_id in some.granted}
+        return [place for place, one in chosen.items() if one.operation_id in granted]
 
     def _answer(self, db: Database, known: _Known, admissions: Admissions, now: float) -> None:
         """Tell those that ask and get nothing why, the first in line to ask again soon."""

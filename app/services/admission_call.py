@@ -6,7 +6,7 @@ until the node asks by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from app.core.holds import HoldCode
 from app.core.leases import Asking
@@ -20,23 +20,36 @@ from app.store.database import Database, Priority
 
 CALL_S = 2.0
 """Between two looks: each goes over all that wait."""
+_MOST = 500
+"""Calls of one look: what all of them ask is granted before anybody gives up waiting for it."""
 _BATCH = 200
 _TURN = {"code": HoldCode.NOT_READY.value, "text": "its turn has come: it is asked to ask again", "retry_s": 0.0}
 
 
-def call(db: Database, view: FleetView, standing: Standing, now: float) -> int:
-    """Ask those to ask again that would be admitted now if they did; how many were called."""
+def call(db: Database, view: FleetView, standing: Standing, now: float, granted: Collection[int] = ()) -> int:
+    """Ask those to ask again that would be admitted now if they did; how many were called.
+
+    `granted`: places of candidates that have their leases since the view was made.
+    """
     gates = Gates(standing)
     room = Room(standing, gates)
     waiting = _may_go(view, standing, gates, room, now)
     if not waiting:
         return 0
-    called = [
-        waiting[place] for place in admit_ready(standing, gates, room, waiting.keys()).admitted if place in waiting
-    ]
+    beside = _coming(view, standing, now).union(granted)
+    admitted = admit_ready(standing, gates, room, waiting.keys(), beside=beside).admitted
+    called = [waiting[place] for place in admitted if place in waiting][:_MOST]
     for start in range(0, len(called), _BATCH):
-        _call_some(db, called[start : start + _BATCH])
+        _call_some(db, called[start : start + _BATCH], now)
     return len(called)
+
+
+def _coming(view: FleetView, standing: Standing, now: float) -> set[int]:
+    """Those that were called and have not asked yet: what is free is theirs."""
+    called = {id for id, asking in view.asking.items() if asking.is_called(now)}
+    if not called:
+        return set()
+    return {place for place, candidate in enumerate(standing.candidates) if candidate.operation_id in called}
 
 
 def _may_go(view: FleetView, standing: Standing, gates: Gates, room: Room, now: float) -> dict[int, Asking]:
@@ -58,11 +71,11 @@ def _may_go(view: FleetView, standing: Standing, gates: Gates, room: Room, now: 
     return found
 
 
-def _call_some(db: Database, called: Sequence[Asking]) -> None:
+def _call_some(db: Database, called: Sequence[Asking], now: float) -> None:
     with db.write(Priority.BACKGROUND) as change:
         free = operations.claim(change.conn, [asking.operation_id for asking in called])
         for asking in called:
-            told = {**_TURN, "nonce": asking.nonce}
+            told = {**_TURN, "nonce": asking.nonce, "called_at": now}
             if asking.operation_id in free and operations.answer_to_wait(
                 change.conn, asking.operation_id, asking.nonce, told
             ):

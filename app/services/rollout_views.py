@@ -93,6 +93,7 @@ def asking_of(row: Any, node_name: str) -> Asking:
         nonce_at=row.lease_nonce_at,
         answered=answered,
         retry_s=float(hold.get("retry_s", 0.0)) if answered else 0.0,
+        called_at=hold.get("called_at") if answered else None,
     )
 
 

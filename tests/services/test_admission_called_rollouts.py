@@ -9,14 +9,17 @@ from sqlalchemy import update
 
 from app.core.group_policy import Amount, GroupPolicy
 from app.core.planner import Standing, admit
-from app.services.admission import gathered
-from app.services.admission_call import call
+from app.services.admission import Admission, gathered
+from app.services.admission_call import CALL_S, call
+from app.services.connections import beat
 from app.store import schema
 from app.store.database import Database
+from app.store.nudges import EVERYTHING
 from tests.server_kit import NOW
 from tests.services import admission_kit as fleet
-from tests.services.admission_kit import group
+from tests.services.admission_kit import GATEWAY, answer, asks, group, holders
 from tests.services.test_admission_rollouts import member, rollout
+from wire.messages import LeaseWait
 
 LATER = NOW + 3
 WAITS_S = 300.0
@@ -100,3 +103,25 @@ def test_a_way_back_passes_what_holds_the_others(database: Database) -> None:
     ids = members(database, rollout(database, "a", policy(1, canaries=1), kind="rollback"), canaries=1)
     expose(database, ids[3])
     assert called(database) == (NODES - 1, NODES - 1)
+
+
+def test_what_is_left_beside_who_asked_by_itself_is_called_at_once(database: Database) -> None:
+    """Else nobody is called as long as somebody asks, and of ten thousand that wait somebody always asks."""
+    ids = members(database, rollout(database, "a", policy(3)))
+    asks(database, ids[-1], LATER, nonce="n2")
+    admission = Admission()
+    assert admission.tick(database, LATER)
+    assert holders(database) == {f"rollout_a-{NODES - 1}"}
+    turn = told_to_ask(database, ids)
+    assert len(turn) == 2
+    admission.note({EVERYTHING})
+    admission.tick(database, LATER + CALL_S)  # what they were called for is theirs
+    assert told_to_ask(database, ids) == turn
+    beat(database, GATEWAY, NODES, LATER + 11)
+    admission.note({EVERYTHING})
+    admission.tick(database, LATER + 11)  # they stay silent
+    assert len(told_to_ask(database, ids)) == 3
+
+
+def told_to_ask(db: Database, ids: list[str]) -> set[str]:
+    return {id for id in ids if isinstance(found := answer(db, id), LeaseWait) and found.retry_s == 0}

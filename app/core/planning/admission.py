@@ -32,13 +32,21 @@ def admit(standing: Standing, also: Collection[int] = ()) -> Admissions:
     return admit_ready(standing, gates, Room(standing, gates), also)
 
 
-def admit_ready(standing: Standing, gates: Gates, room: Room, also: Collection[int] = ()) -> Admissions:
-    """As `admit`, with `room` less by what was admitted afterwards."""
+def admit_ready(
+    standing: Standing, gates: Gates, room: Room, also: Collection[int] = (), *, beside: Collection[int] = ()
+) -> Admissions:
+    """As `admit`, with `room` less by what was admitted afterwards.
+
+    `beside`: places of candidates, a set where they are many, that have their leases already or are about to: they have
+    their room, and are not looked at.
+    """
+    for place in beside:
+        room.take(standing.candidates[place], room.costs(standing.candidates[place]))
     admitted: list[int] = []
     holds: dict[int, Hold] = {}
     open_to: list[int] = []
     for place, candidate in enumerate(standing.candidates):
-        if candidate.ready or place in also:
+        if (candidate.ready or place in also) and place not in beside:
             hold = gates.first(place, ready=True)
             if hold is None:
                 open_to.append(place)
