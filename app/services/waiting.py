@@ -27,6 +27,7 @@ from app.store.rollout_nodes import RolloutNode
 from app.store.rollouts import Rollout
 
 _UNDER_WAY = frozenset({RolloutNodeState.WAITING, RolloutNodeState.ORDERED, RolloutNodeState.MOVING})
+_STOPPED = frozenset({RolloutState.PAUSED, RolloutState.HALTED})
 _NOT_STARTED_OR_OVER = TERMINAL | {RolloutState.DRAFT}
 
 
@@ -67,11 +68,26 @@ def _around(conn: Connection, node: Node, rollout: Rollout | None, row: RolloutN
             floor=_floor_text(services.what_if(conn, [node.id], now)),
             health=_health_text(groups, rollout),
         ),
-        hold=_hold(node.operation, row),
+        hold=_stopped(conn, node, rollout) or _hold(node.operation, row),
         turn=_turn(rollout, row),
         clock=_clock(conn, node, now),
         edge=_edge(conn, node, rollout),
     )
+
+
+def _stopped(conn: Connection, node: Node, rollout: Rollout | None) -> Hold | None:
+    """Of a node without an order, whose rollout gives none: what its row kept from before is not why it waits now."""
+    if rollout is None or rollout.state not in _STOPPED or node.operation is not None:
+        return None
+    for target in rollout_facts.targets(conn, list(rollout.targets)):
+        if target.withdrawn:
+            text = f"{target.version} is withdrawn: {rollout.name} cannot go on"
+            return Hold(HoldCode.WITHDRAWN, text, target.digest)
+        if target.bad:
+            text = f"{target.version} is bad ({target.bad}): {rollout.name} cannot go on"
+            return Hold(HoldCode.BAD_VERSION, text, target.digest)
+    why = rollout.state_text or f"it is {rollout.state.value}"
+    return Hold(HoldCode.NOT_RUNNING, f"waits for {rollout.name}: {why[:1].lower()}{why[1:]}", rollout.id)
 
 
 def _turn(rollout: Rollout | None, row: RolloutNode | None) -> Turn | None:

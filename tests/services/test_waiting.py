@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 from app.core.nodes import Node
 from app.services.freezes import freeze
 from app.services.service_watch import ServiceWatch
 from app.services.waiting import waiting
-from app.store import images, nodes, schema
+from app.store import bad_versions, images, nodes, rollouts, schema
+from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Database
 from tests import rollout_kit
 from tests import server_kit as kit
@@ -55,6 +57,35 @@ def test_a_rollout_has_it_waiting_and_says_why(database: Database) -> None:
     links = chain(database, id)
     assert stops(links) == [FLOOR["text"]]
     assert ("under-way", "Has not been ordered to stage 2.0 yet") in links
+
+
+@pytest.mark.parametrize(
+    ("state", "text"), [("paused", "Paused by mb: lunch"), ("halted", "Halted: 2 of 9 nodes failed")]
+)
+def test_a_rollout_that_does_not_run_is_what_it_waits_for(database: Database, state: str, text: str) -> None:
+    id = add_node(database)
+    with database.write() as change:
+        rollout = rollout_kit.add_rollout(change.conn, state=state, state_text=text)
+        rollout_kit.add_rollout_node(change.conn, rollout, id, hold=FLOOR)
+        number = rollouts.get(change.conn, rollout).number
+    links = chain(database, id)
+    assert stops(links) == [f"Waits for rollout {number}: {text[0].lower()}{text[1:]}"]
+    assert ("later", "Has not been ordered to stage 2.0 yet") in links
+
+
+def test_a_rollout_whose_version_is_withdrawn_or_bad_never_comes_to_it(database: Database) -> None:
+    id = add_node(database)
+    with database.write() as change:
+        image = kit.add_image(change.conn, "2.0")
+        rollout = rollout_kit.add_rollout(change.conn, state="halted", targets=[image], state_text="Halted: it is gone")
+        rollout_kit.add_rollout_node(change.conn, rollout, id)
+        number = rollouts.get(change.conn, rollout).number
+        failed = BadVersion(kit.digest_of("2.0"), "2.0", "fell back on 3 nodes", Cause.FAILED, "conductor", NOW)
+        bad_versions.remember(change.conn, failed)
+    assert stops(chain(database, id)) == [f"2.0 is bad (fell back on 3 nodes): rollout {number} cannot go on"]
+    with database.write() as change:
+        images.withdraw(change.conn, image, "mb", "it leaks", NOW)
+    assert stops(chain(database, id)) == [f"2.0 is withdrawn: rollout {number} cannot go on"]
 
 
 def test_rollouts_that_are_drafts_or_over_ask_nothing(database: Database) -> None:
