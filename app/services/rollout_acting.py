@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import Connection
+
 from app.core.actors import Actor
 from app.core.errors import NotFound, NotPossible
-from app.core.rollouts import TERMINAL, Move, RolloutState, move
+from app.core.rollouts import TERMINAL, Move, RolloutKind, RolloutState, move
 from app.store import audit, rollouts
 from app.store.database import Change
 from app.store.rollouts import Rollout
@@ -64,6 +66,16 @@ def locked_rollout(change: Change, rollout_id: str) -> Rollout:
     if rollout is None:
         raise NotFound("rollout", rollout_id)
     return rollout
+
+
+def leads_forth(conn: Connection, rollout: Rollout) -> None:
+    """NotPossible for a way back: what undoes it leads forth, which no gate, no canary and no memory of failures would
+    stop (rules 5, 7)."""
+    if rollout.kind is RolloutKind.ROLLBACK:
+        source = rollouts.get(conn, rollout.source_id) if rollout.source_id else None
+        version = source.version if source is not None and source.version else "the version that you want"
+        text = f"Rollout {rollout.number} leads back: it is not rolled back. Compose a rollout to {version} instead."
+        raise NotPossible("leads-back", text)
 
 
 def not_ended(rollout: Rollout) -> None:

@@ -19,7 +19,7 @@ from app.core.slots import way_back_of
 from app.services.acting import need, possible, record
 from app.services.groups import policy_for
 from app.services.orders import begin, locked_node
-from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout, tell
+from app.services.rollout_acting import RolloutEventKind, because, enter, leads_forth, locked_rollout, tell
 from app.services.rollout_orders import mark_ordered, take_back
 from app.services.rollout_spec import Resolved, RolloutSpec
 from app.services.rollout_ways_back import wish_of
@@ -37,6 +37,7 @@ def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float
     need(reason, "Say why it is rolled back.")
     with db.write() as change:
         source = locked_rollout(change, rollout_id)
+        leads_forth(change.conn, source)
         _reversible(source, wave)
         moved = _moved_nodes(change.conn, source, wave)
         if not moved:

@@ -17,7 +17,16 @@ from app.core.slots import ARMED
 from app.core.snapshot import ServiceKey
 from app.ids import new_id
 from app.services.acting import need
-from app.services.rollout_acting import RolloutEventKind, because, enter, locked_rollout, not_ended, record, tell
+from app.services.rollout_acting import (
+    RolloutEventKind,
+    because,
+    enter,
+    leads_forth,
+    locked_rollout,
+    not_ended,
+    record,
+    tell,
+)
 from app.services.rollout_leaving import leave, replace_canaries
 from app.services.rollout_orders import take_back
 from app.services.rollout_spec import Resolved, RolloutSpec, members, resolve, rollout_of
@@ -163,6 +172,7 @@ def roll_back(db: Database, actor: Actor, rollout_id: str, reason: str, now: flo
         rollout = locked_rollout(change, rollout_id)
         if rollout.kind is RolloutKind.REBOOT:
             raise NotPossible("no-way-back", "A reboot changed no version: there is nothing to roll back. Abort it.")
+        leads_forth(change.conn, rollout)
         text = f"Rolled back by {actor.name}{because(reason)}"
         enter(change, actor, rollout, Move.ROLL_BACK, text, reason, now, moved_at=now)
     take_back(db, now)

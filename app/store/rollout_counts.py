@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from app.core.rollout_progress import Progress
 from app.core.rollouts import RolloutNodeState
@@ -131,18 +131,18 @@ def ways_back(conn: Connection, rollout_id: str) -> list[WayBack]:
     rows = conn.execute(
         select(_c.old_version, _c.old_digest, nodes.c.slots)
         .join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
-        .where(
-            _c.rollout_id == rollout_id,
-            _c.state.in_(_MOVED),
-            _c.back_at.is_(None),
-            or_(_c.old_digest == "", func.coalesce(nodes.c.booted_digest, "") != _c.old_digest),
-        )
+        .where(*_not_back(rollout_id))
     )
     found: dict[str, list[bool]] = {}
     for version, digest, slots in rows:
         found.setdefault(version, []).append(_is_local(digest, slots or ()))
     ways = [WayBack(version, len(local), sum(local)) for version, local in found.items()]
     return sorted(ways, key=lambda way: (-way.nodes, way.version))
+
+
+def _not_back(rollout_id: str) -> tuple[ColumnElement[bool], ...]:
+    old = or_(_c.old_digest == "", func.coalesce(nodes.c.booted_digest, "") != _c.old_digest)
+    return _c.rollout_id == rollout_id, _c.state.in_(_MOVED), _c.back_at.is_(None), old
 
 
 def _is_local(digest: str, slots: Sequence[Mapping[str, Any]]) -> bool:
@@ -152,6 +152,12 @@ def _is_local(digest: str, slots: Sequence[Mapping[str, Any]]) -> bool:
 
 
 _MOVED = tuple(state.value for state in (RolloutNodeState.MOVING, RolloutNodeState.DONE, RolloutNodeState.FAILED))
+
+
+def some_go_back(conn: Connection, rollout_id: str) -> bool:
+    """Whether a node that moved does not run its old version, so that `ways_back` says something."""
+    query = select(_c.node_id).join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id).where(*_not_back(rollout_id))
+    return conn.execute(query.limit(1)).first() is not None
 
 
 def moved_waves(conn: Connection, rollout_id: str) -> list[tuple[int, int]]:

@@ -225,6 +225,8 @@ def refusal(rollout: Rollout, action: Action) -> str:
     words = rollout.state.value.replace("-", " ")
     if action in (Action.LEAVE_OUT, Action.ALLOW_SINGLE, Action.BREAK_GLASS):
         return f"Rollout {rollout.number} has ended ({words})." if rollout.state in TERMINAL else ""
+    if action in (Action.REVERSE, Action.ROLL_BACK) and rollout.kind is RolloutKind.ROLLBACK:
+        return f"Rollout {rollout.number} leads back. Compose a rollout to the version that you want instead."
     if action is Action.REVERSE:
         if rollout.kind is RolloutKind.REBOOT:
             return "A reboot changed no version: there is nothing to roll back."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from app.core.errors import NotFound
 from app.core.holds import HoldCode
 from app.core.rollout_ends import failures_allowed
 from app.core.rollout_progress import Progress
-from app.core.rollouts import TERMINAL, possible_moves
+from app.core.rollouts import TERMINAL, RolloutKind, RolloutState, possible_moves
 from app.store import rollout_cells, rollout_counts
 from app.store import rollouts as store
 from app.store.rollout_cells import RolloutNode, Wanted
@@ -69,6 +69,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
     cells = rollout_cells.cells(conn, rollout.id) if nodes <= MOST_CELLS else None
     holds = rollout_cells.held_groups(conn, rollout.id)
     source = store.get(conn, rollout.source_id) if rollout.source_id else None
+    reverses = store.reverses_of(conn, rollout.id)
     return {
         "rollout": rollout,
         "name": name(rollout),
@@ -94,10 +95,18 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "possible": {move.value for move in possible_moves(rollout.state)},
         "ended": rollout.state in TERMINAL,
         "source": source,
-        "reverses": store.reverses_of(conn, rollout.id),
+        "reverses": reverses,
+        "goes_back": _goes_back(conn, rollout, reverses),
         "name_of": name,
         "mark": event_kind,
     }
+
+
+def _goes_back(conn: Connection, rollout: Rollout, reverses: Sequence[Rollout]) -> bool:
+    """Whether a reverse rollout is offered: also for the rest, where a part was sent back."""
+    if rollout.kind is not RolloutKind.UPDATE or rollout.state not in TERMINAL - {RolloutState.ROLLED_BACK}:
+        return False
+    return not reverses or rollout_counts.some_go_back(conn, rollout.id)
 
 
 @dataclass(frozen=True, slots=True)
