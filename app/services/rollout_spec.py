@@ -22,6 +22,19 @@ from app.store.rollouts import Rollout
 
 MOST_CHOSEN = 5_000
 """Nodes that are named one by one; more are what groups are for."""
+GROUPS_OWN = frozenset(
+    {
+        "follow",
+        "domain_label",
+        "max_per_domain",
+        "one_domain_after_another",
+        "windows",
+        "minimum_age_s",
+        "absent_after_s",
+        "health_gate",
+    }
+)
+"""Fields of the policy that bind as the groups of each node have them, whatever moves it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +52,7 @@ class RolloutSpec:
     policy: GroupPolicy | None = None
     """Instead of the group's, in all its fields; None: the group's as it is when the rollout is started."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that this rollout has of its own, beside the group's policy (core.policy_json)."""
+    """Fields that this rollout has of its own, beside the group's policy (core.policy_json); none of GROUPS_OWN."""
     allowances: frozenset[ServiceKey] = frozenset()
     """Single replicas that may move in this rollout."""
     left_out: tuple[str, ...] = ()
@@ -69,6 +82,9 @@ class Resolved:
 
 def resolve(conn: Connection, spec: RolloutSpec) -> Resolved:
     """NotFound, Invalid and NotPossible say what cannot be used."""
+    for field_name in sorted(GROUPS_OWN & spec.overrides.keys()):
+        text = f"{field_name} binds as the group has it: one rollout cannot have another. Change it in the group."
+        raise Invalid(field_name, text)
     policy, name, selector = _nodes_of(conn, spec)
     check_known(conn, spec.allowances)
     return Resolved(

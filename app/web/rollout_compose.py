@@ -16,7 +16,7 @@ from app.core.errors import Invalid, NotFound
 from app.core.group_policy import GroupPolicy, OnFailure
 from app.core.groups import Group
 from app.core.policy_json import changed_fields
-from app.core.policy_text import field_texts, read_changes
+from app.core.policy_text import FIELDS, field_texts, read_changes
 from app.core.query import parse
 from app.core.rollouts import RolloutKind
 from app.core.versions import in_order
@@ -28,24 +28,11 @@ from app.store.node_query import condition, known_for
 from app.web.context import actor, console, now, read
 from app.web.form_pages import draw_form, submit
 from app.web.forms import reason
-from app.web.rollout_words import policy_lines
+from app.web.rollout_words import group_lines
 
 blueprint = Blueprint("rollout_compose", __name__)
 
 PAGE = "rollouts/new.html"
-OVERRIDES = (
-    "canaries",
-    "canary_soak_s",
-    "max_unavailable",
-    "soak_s",
-    "domain_label",
-    "max_per_domain",
-    "one_domain_after_another",
-    "failure_limit",
-    "failure_least",
-    "on_failure",
-)
-"""Fields of the policy that a rollout may have of its own."""
 _ALLOWED = "yes"
 
 
@@ -96,7 +83,7 @@ def _gather(conn: Connection) -> Mapping[str, Any]:
         "target": request.values.get("target", "") or _linked_target(conn) or _usual_target(chosen),
         "kind": request.values.get("kind", RolloutKind.UPDATE.value),
         "usual": field_texts(policy),
-        "policy": policy_lines(policy),
+        "groups_own": group_lines(policy),
         "on_failure": list(OnFailure),
     }
 
@@ -196,8 +183,8 @@ def _spec(conn: Connection) -> RolloutSpec:
 
 
 def _overrides(usual: GroupPolicy) -> Mapping[str, Any]:
-    """What was typed and is not as usual."""
-    texts = {name: request.form[name] for name in OVERRIDES if request.form.get(name, "").strip()}
+    """What was typed and is not as usual; what no rollout has of its own is refused with the others' errors."""
+    texts = {name: request.form[name] for name in FIELDS if request.form.get(name, "").strip()}
     try:
         return changed_fields(usual, read_changes(texts))
     except Invalid as error:

@@ -54,13 +54,17 @@ def policy_lines(policy: GroupPolicy) -> list[tuple[str, str]]:
         ("Unavailable at once", f"at most {amount(policy.max_unavailable)}"),
         ("Soak", duration(policy.timing.soak_s)),
     ]
-    if policy.domain_label:
-        each = "one after another" if policy.one_domain_after_another else f"at most {policy.max_per_domain} at once"
-        limited = policy.one_domain_after_another or policy.max_per_domain
-        lines.append((f"Per {policy.domain_label}", each if limited else "no limit"))
-    lines.append(("Stops", failure_words(policy)))
-    lines.append(("Windows", field_texts(policy)["windows"] or "always open"))
-    return lines
+    domain, *others = group_lines(policy)
+    return [*lines, *([domain] if policy.domain_label else []), ("Stops", failure_words(policy)), *others]
+
+
+def group_lines(policy: GroupPolicy) -> list[tuple[str, str]]:
+    """As `policy_lines`, what binds as the group has it and no rollout can have otherwise: failure domains first."""
+    each = "one after another" if policy.one_domain_after_another else f"at most {policy.max_per_domain} at once"
+    limited = policy.one_domain_after_another or policy.max_per_domain
+    per = f"Per {policy.domain_label or 'failure domain'}"
+    lines = [(per, each if limited else "no limit"), ("Windows", field_texts(policy)["windows"] or "always open")]
+    return lines + ([("Age of an image", f"at least {duration(policy.minimum_age_s)}")] if policy.minimum_age_s else [])
 
 
 def failure_words(policy: GroupPolicy) -> str:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from app.config import Settings
-from app.core.errors import NotPossible
+from app.core.errors import Invalid, NotPossible
 from app.core.group_policy import Amount, Follow, GroupPolicy
 from app.core.policy_json import policy_to_builtins, with_changes
 from app.core.rollouts import RolloutState
@@ -18,7 +18,7 @@ from app.services import rollouts as service
 from app.services.rollout_preview import preview
 from app.services.rollout_spec import RolloutSpec
 from app.services.rollout_start import start
-from app.store import channels, schema
+from app.store import channels, rollouts, schema
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import OPERATOR
@@ -72,9 +72,31 @@ def test_a_whole_policy_of_its_own_follows_no_group(world: World) -> None:
     assert world.rollout(rollout_id).policy == own
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"domain_label": "zone", "max_per_domain": 1},
+        {"domain_label": "zone", "one_domain_after_another": True},
+        {"windows": [{"days": ["mon"], "opens": "01:00", "closes": "02:00", "zone": "UTC"}]},
+        {"minimum_age_s": 3600.0},
+        {"health_gate": False},
+        {"absent_after_s": 60.0},
+        {"follow": "at-once"},
+    ],
+)
+def test_what_binds_as_the_group_has_it_is_refused_for_one_rollout(world: World, given: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as refused:
+        draft(world, overrides=given)
+    assert refused.value.field in given and "in the group" in refused.value.text
+    with world.db.read() as conn:
+        assert rollouts.newest(conn, limit=1) == []
+
+
 def test_what_does_not_fit_the_group_any_more_is_said_and_starts_nothing(world: World) -> None:
     set_group(world, with_changes(QUICK, ZONED))
-    rollout_id = draft(world, overrides={"one_domain_after_another": True})
+    rollout_id = draft(world)
+    with world.db.write() as change:  # by a version that let a rollout have this of its own
+        change.conn.execute(update(schema.rollouts).values(overrides={"one_domain_after_another": True}))
     set_group(world, QUICK)
     assert "domain" in preview(world.db, rollout_id, world.now).invalid
     with pytest.raises(NotPossible, match="has changed"):

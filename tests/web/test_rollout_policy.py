@@ -52,6 +52,19 @@ def test_only_what_was_typed_otherwise_is_the_rollouts_own(browser: Browser, dat
     assert stored(database).overrides == {"canaries": {"count": 2}}
 
 
+def test_what_binds_as_the_group_has_it_is_stated_and_not_offered(
+    browser: Browser, database: Database, group: str
+) -> None:
+    set_group(database, **POLICY | {"max_per_domain": 3, "minimum_age_s": 3600})
+    page = browser.get("/rollouts/new?group=web").text
+    assert "per zone: at most 3 at once; windows: always open; age of an image: at least 1 h" in page
+    assert 'name="domain_label"' not in page and 'name="max_per_domain"' not in page
+    form = browser.form("/rollouts/new?group=web", "/new")
+    sent = form.values | {"target": "version:2.0", "reason": "monthly", "max_per_domain": "1"}
+    refused = browser.client.post("/rollouts/new", data=sent)
+    assert refused.status_code == 422 and "max_per_domain binds as the group has it" in refused.text
+
+
 def test_a_draft_shows_what_its_group_changed_since(browser: Browser, database: Database, group: str) -> None:
     path = draft(browser, canaries="2")
     assert "has changed since" not in browser.get(path).text
@@ -67,7 +80,9 @@ def test_a_draft_shows_what_its_group_changed_since(browser: Browser, database: 
 
 
 def test_what_does_not_fit_any_more_is_said_and_not_started(browser: Browser, database: Database, group: str) -> None:
-    path = draft(browser, one_domain_after_another="yes")
+    path = draft(browser)
+    with database.write() as change:  # by a version that let a rollout have this of its own
+        change.conn.execute(update(schema.rollouts).values(overrides={"one_domain_after_another": True}))
     set_group(database, max_unavailable={"count": 2})
     page = browser.get(path).text
     assert "It cannot be started." in page and f'href="{path}/start"' not in page
