@@ -12,6 +12,7 @@ from app.services.admission import gather
 from app.services.kept_ways_back import with_kept
 from app.store import kept_ways_back, revisions
 from app.store.database import Database
+from app.store.rollouts import Rollout
 
 PACE_S = 30.0
 """A range of hours does not change within this, however much the fleet does; a plan of a large one takes seconds."""
@@ -32,10 +33,11 @@ class FleetPlans:
         self._kept: tuple[Snapshot, Plan] | None = None
         self._revisions: dict[str, int] = {}
 
-    def get(self, db: Database, now: float) -> tuple[Snapshot, Plan]:
-        """The fleet and its plan, as they are or were some seconds ago."""
+    def get(self, db: Database, now: float, rollout: Rollout | None = None) -> tuple[Snapshot, Plan]:
+        """The fleet and its plan, as they are or were some seconds ago. `rollout`: in the state in which it is now, for
+        nothing that was planned before it was started, resumed or sent back says anything of it."""
         with self._lock:
-            kept = self._kept
+            kept = self._kept if self._kept is not None and _knows(self._kept[0], rollout) else None
             age_s = now - kept[1].at if kept is not None else None
             if kept is not None and age_s is not None and 0 <= age_s < PACE_S:
                 return kept
@@ -48,3 +50,7 @@ class FleetPlans:
                 snapshot = with_kept(snapshot, kept_ways_back.all_kept(conn))
             self._kept, self._revisions = (snapshot, self._planner(snapshot)), found
             return self._kept
+
+
+def _knows(snapshot: Snapshot, rollout: Rollout | None) -> bool:
+    return rollout is None or any((view.id, view.state) == (rollout.id, rollout.state) for view in snapshot.rollouts)

@@ -13,7 +13,7 @@ from app.core.estimate import Estimate, estimate
 from app.core.plan import Impossible, Plan
 from app.core.planner import plan
 from app.core.rollout_entry import Keeper, Out, Targets
-from app.core.rollouts import RolloutKind, RolloutState
+from app.core.rollouts import ACTIVE, RolloutKind, RolloutState
 from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.services.admission import gather
 from app.services.fleet_plans import FleetPlans
@@ -128,7 +128,7 @@ def _found(conn: Connection, what: RolloutSpec | str, now: float) -> tuple[Rollo
 
 
 def _of_started(db: Database, rollout: Rollout, now: float, plans: FleetPlans) -> Preview:
-    snapshot, planned = plans.get(db, now)
+    snapshot, planned = plans.get(db, now, rollout if rollout.state in ACTIVE else None)
     place = next((number for number, view in enumerate(snapshot.rollouts) if view.id == rollout.id), -1)
     with db.read() as conn:
         canaries = frozenset(row.node_id for row in rollout_nodes.canaries(conn, rollout.id))

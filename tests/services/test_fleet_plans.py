@@ -12,6 +12,7 @@ from app.core.planner import plan
 from app.core.snapshot import Snapshot
 from app.services.fleet_plans import PACE_S, FleetPlans
 from app.services.rollout_preview import preview
+from app.services.rollouts import roll_back
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.services.rollout_world import QUICK, World
@@ -45,6 +46,18 @@ def test_a_fleet_that_did_not_change_is_not_planned_again(world: World) -> None:
     assert counted.times == 1
     preview(world.db, rollout_id, world.now + 20 * PACE_S, plans)
     assert counted.times == 2, "time alone changes it in the end"
+
+
+def test_a_rollout_that_is_sent_back_is_planned_anew_at_once(world: World) -> None:
+    """Before that its plan said of nodes that wait that they never move; they left."""
+    rollout_id = begin(world)
+    counted = Counted()
+    plans = FleetPlans(counted)
+    assert preview(world.db, rollout_id, world.now, plans).candidates
+    roll_back(world.db, kit.OPERATOR, rollout_id, "it is slow", world.now)
+    assert not preview(world.db, rollout_id, world.now + 1, plans).candidates
+    preview(world.db, rollout_id, world.now + 2, plans)
+    assert counted.times == 2
 
 
 def test_a_fleet_that_changes_is_planned_at_a_pace_for_all_rollouts_together(world: World) -> None:
