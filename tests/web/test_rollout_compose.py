@@ -87,8 +87,6 @@ def test_where_to_is_preset_by_the_link_that_led_here(composer: Browser, databas
         ({"canaries": "many"}, "is not a number of nodes"),
         ({"canaries": "200%"}, "at most 1 (100 %)"),
         ({"soak_s": "soon"}, "is no duration"),
-        ({"domain_label": "no label!"}, "is no label key"),
-        ({"max_per_domain": "3"}, "need the label that names the domain"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_what_was_typed_is_kept(
