@@ -28,8 +28,8 @@ def clear(db: Database, actor: Actor, digest: str, reason: str, now: float) -> N
         if found is None:
             raise NotFound("bad version", digest)
         if found.cause is Cause.WITHDRAWN and not images.of_digest(change.conn, digest):
-            raise NotPossible("withdrawn", f"{found.version} is withdrawn: take that back, which clears it too.")
-        bad_versions.clear(change.conn, digest, actor.name, reason, now)
+            raise NotPossible("withdrawn", f"{found.version} is withdrawn: take that back first.")
+        bad_versions.clear(change.conn, digest, actor.name, reason, now, *Cause)
         before = {"digest": digest, "reason": found.reason, "cause": found.cause.value}
         audit.append(change.conn, actor, "version.clear", f"version:{found.version}", reason, before, None, now)
         change.touch("images", "rollouts", "operations", "nodes", "fleet")

@@ -54,15 +54,14 @@ def withdraw(db: Database, actor: Actor, image_id: str, reason: str, now: float)
 
 
 def restore(db: Database, actor: Actor, image_id: str, reason: str, now: float) -> None:
-    """It may be used again. Channels stay where they are, and nothing is started."""
+    """It is not withdrawn any more; one that failed too often besides stays bad until somebody clears that (rule 5).
+    Channels stay where they are, and nothing is started."""
     need(reason, "Say why the image may be used again.")
     with db.write() as change:
         image = _found(change, image_id)
         if not images.restore(change.conn, image.id):
             raise NotPossible("not-withdrawn", f"{image.name} is not withdrawn.")
-        bad = bad_versions.get(change.conn, image.digest)
-        if bad is not None and bad.cause is Cause.WITHDRAWN:
-            bad_versions.clear(change.conn, image.digest, actor.name, reason, now)
+        bad_versions.clear(change.conn, image.digest, actor.name, reason, now, Cause.WITHDRAWN)
         audit.append(
             change.conn,
             actor,

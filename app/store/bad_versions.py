@@ -29,14 +29,16 @@ class BadVersion:
 
 
 def not_cleared(conn: Connection) -> dict[str, BadVersion]:
-    """By digest."""
+    """By digest; one that failed and is withdrawn too is told as withdrawn."""
     return {
         row.digest: BadVersion(row.digest, row.version, row.reason, Cause(row.cause), row.actor, row.at)
         for row in conn.execute(_NOT_CLEARED)
     }
 
 
-_NOT_CLEARED = select(bad_versions).where(bad_versions.c.cleared_at.is_(None)).order_by(bad_versions.c.at)
+_NOT_CLEARED = (
+    select(bad_versions).where(bad_versions.c.cleared_at.is_(None)).order_by(bad_versions.c.cause, bad_versions.c.at)
+)
 
 
 def get(conn: Connection, digest: str) -> BadVersion | None:
@@ -45,40 +47,39 @@ def get(conn: Connection, digest: str) -> BadVersion | None:
 
 
 def remember(conn: Connection, found: BadVersion) -> bool:
-    """It is bad (again); False when that was known and not cleared, unless it is withdrawn now."""
+    """It is bad (again) by this cause; False when that was known and not cleared. What it is bad by besides stays."""
     values = {
         "version": found.version,
         "reason": found.reason,
-        "cause": found.cause.value,
         "actor": found.actor,
         "at": found.at,
         "cleared_at": None,
         "cleared_by": None,
         "cleared_reason": None,
     }
-    known = conn.execute(select(bad_versions).where(bad_versions.c.digest == found.digest)).one_or_none()
+    mine = bad_versions.c.digest == found.digest, bad_versions.c.cause == found.cause.value
+    known = conn.execute(select(bad_versions).where(*mine)).one_or_none()
     if known is None:
-        conn.execute(insert(bad_versions).values(digest=found.digest, **values))
+        conn.execute(insert(bad_versions).values(digest=found.digest, cause=found.cause.value, **values))
         return True
-    if known.cleared_at is None and (found.cause is Cause.FAILED or known.cause == Cause.WITHDRAWN.value):
+    if known.cleared_at is None:
         return False
-    conn.execute(update(bad_versions).where(bad_versions.c.digest == found.digest).values(**values))
+    conn.execute(update(bad_versions).where(*mine).values(**values))
     return True
 
 
-def clear(conn: Connection, digest: str, by: str, reason: str, now: float) -> bool:
-    """Allow it again; whether there was anything to clear."""
+def clear(conn: Connection, digest: str, by: str, reason: str, now: float, *causes: Cause) -> bool:
+    """It is not bad by these causes any more; whether there was anything to clear."""
     cleared = conn.execute(
         update(bad_versions)
-        .where(bad_versions.c.digest == digest, bad_versions.c.cleared_at.is_(None))
+        .where(
+            bad_versions.c.digest == digest,
+            bad_versions.c.cause.in_([cause.value for cause in causes]),
+            bad_versions.c.cleared_at.is_(None),
+        )
         .values(cleared_at=now, cleared_by=by, cleared_reason=reason)
     )
-    return cleared.rowcount == 1
-
-
-def cleared_at(conn: Connection, digest: str) -> float | None:
-    """When somebody last cleared it."""
-    return conn.execute(select(bad_versions.c.cleared_at).where(bad_versions.c.digest == digest)).scalar_one_or_none()
+    return cleared.rowcount > 0
 
 
 def nodes_failed(conn: Connection, digests: Collection[str]) -> dict[str, list[str]]:

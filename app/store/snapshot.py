@@ -326,7 +326,11 @@ def bad_digests(conn: Connection) -> dict[str, str]:
     return {row[0]: row[1] for row in conn.execute(_BAD)}
 
 
-_BAD = select(bad_versions.c.digest, bad_versions.c.reason).where(bad_versions.c.cleared_at.is_(None))
+_BAD = (
+    select(bad_versions.c.digest, bad_versions.c.reason)
+    .where(bad_versions.c.cleared_at.is_(None))
+    .order_by(bad_versions.c.cause)
+)
 
 
 def anything_wanted(conn: Connection) -> bool:

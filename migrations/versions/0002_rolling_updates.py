@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.Column("cleared_at", sa.Double(), nullable=True),
         sa.Column("cleared_by", sa.String(), nullable=True),
         sa.Column("cleared_reason", sa.String(), nullable=True),
-        sa.PrimaryKeyConstraint("digest", name=op.f("pk_bad_versions")),
+        sa.PrimaryKeyConstraint("digest", "cause", name=op.f("pk_bad_versions")),
     )
     op.create_table(
         "service_peaks",

@@ -13,11 +13,13 @@ from app.core.errors import NotPossible
 from app.core.group_policy import Amount
 from app.core.rollouts import RolloutNodeState, RolloutState
 from app.services import deadlines, operations
+from app.services.bad_versions import clear
+from app.services.withdrawal import restore, withdraw
 from app.store import bad_versions, failed_versions, schema
-from app.store.bad_versions import Cause
+from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Database
 from tests import server_kit as kit
-from tests.server_kit import NOW, digest_of
+from tests.server_kit import NOW, OPERATOR, digest_of
 from tests.services.rollout_world import QUICK, Mood, World
 from tests.services.test_rollouts import ON_SQLITE, begin
 from wire.messages import Evidence, OperationReport, Order, Phase, Result
@@ -62,6 +64,28 @@ def test_failures_that_come_after_the_halt_count_as_well(database: Database, set
     with database.read() as conn:
         bad = bad_versions.get(conn, digest_of("2.0"))
     assert bad is not None and "3 nodes" in bad.reason
+
+
+def test_what_failed_stays_bad_when_its_withdrawal_is_taken_back(database: Database) -> None:
+    """Until an operator clears it (rule 5)."""
+    digest = digest_of("2.0")
+    failed = BadVersion(digest, "2.0", "failed on 4 nodes", Cause.FAILED, "conductor", NOW)
+    with database.write() as change:
+        image_id = kit.add_image(change.conn, "2.0")
+        assert bad_versions.remember(change.conn, failed)
+    withdraw(database, OPERATOR, image_id, "wrong notes", NOW + 1)
+    with database.write() as change:
+        assert not bad_versions.remember(change.conn, failed)
+        found = bad_versions.get(change.conn, digest)
+    assert found is not None and found.reason == "withdrawn: wrong notes"
+    with pytest.raises(NotPossible, match="take that back first"):
+        clear(database, OPERATOR, digest, "please", NOW + 2)
+    restore(database, OPERATOR, image_id, "the notes are right now", NOW + 3)
+    with database.read() as conn:
+        assert bad_versions.get(conn, digest) == failed
+    clear(database, OPERATOR, digest, "it was the network", NOW + 4)
+    with database.read() as conn:
+        assert bad_versions.get(conn, digest) is None
 
 
 def overdue(database: Database, phase: str, kind: str = "activate") -> tuple[str, str]:

@@ -91,7 +91,7 @@ bad_versions = Table(
     Column("digest", String, primary_key=True),
     Column("version", String, nullable=False),
     Column("reason", String, nullable=False),
-    Column("cause", String, nullable=False),  # withdrawn, failed
+    Column("cause", String, primary_key=True),  # withdrawn, failed: each is taken back by itself
     Column("actor", String, nullable=False),
     when("at", null=False),
     when("cleared_at"),
