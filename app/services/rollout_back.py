@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from app.core.actors import CONDUCTOR
 from app.core.errors import NotPossible
+from app.core.holds import Hold, HoldCode
 from app.core.nodes import Admission, Node
 from app.core.nodes import Connection as Standing
 from app.core.rollout_ends import nothing_attempted
@@ -57,8 +58,9 @@ def _due(conn: Connection, rollout: Rollout, rows: Sequence[RolloutNode], now: f
         node = nodes.get(conn, row.node_id)
         if node is None or not _may_be_told(node):
             continue
-        known_away = _away(node) and row.hold is not None
-        if not known_away or _absent(conn, rollout, node, now):
+        hold = _out_of_reach(node)
+        known = hold is not None and row.hold is not None and row.hold["code"] == hold.code
+        if not known or _absent(conn, rollout, node, now):
             found.append(row.node_id)
     return found
 
@@ -78,8 +80,13 @@ def _send(db: Database, rollout_id: str, node_ids: list[str], now: float) -> int
     return len(sent)
 
 
-def _away(node: Node) -> bool:
-    return node.admission is not Admission.RETIRED and node.connection is not Standing.ONLINE
+def _out_of_reach(node: Node) -> Hold | None:
+    """Why an order would run out unheard; None: it can be told, or was retired."""
+    if node.admission is Admission.RETIRED:
+        return None
+    if node.conflict is not None:
+        return Hold(HoldCode.NOT_COMMANDABLE, "two machines claim to be it, so neither is commanded", node.id)
+    return None if node.connection is Standing.ONLINE else offline_hold(node.id)
 
 
 def _may_be_told(node: Node) -> bool:
@@ -102,13 +109,14 @@ def _send_one(change: Change, rollout: Rollout, node_id: str, now: float) -> boo
     if not under_way and not _moved(row):
         return False
     wish: Wish | str
-    if _away(node) and not _absent(change.conn, rollout, node, now):
-        rollout_nodes.change(change.conn, row, hold=hold_json(offline_hold(node.id)))
+    hold = _out_of_reach(node)
+    if hold is not None and not _absent(change.conn, rollout, node, now):
+        rollout_nodes.change(change.conn, row, hold=hold_json(hold))
         touch(change, rollout.id)
         return False  # an order would run out unheard: it is told when it is seen again
     if node.admission is Admission.RETIRED:
         wish = "it was retired"
-    elif _away(node):
+    elif hold is not None:
         wish = "it counts as absent"
     else:
         wish = way_back_from(change.conn, rollout, node, row)
