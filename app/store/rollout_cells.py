@@ -12,8 +12,8 @@ from app.core.fleet import SlotDrawing, draw_slots
 from app.core.holds import HoldCode
 from app.core.rollout_progress import ON_THE_WAY, Passage, Progress
 from app.core.rollouts import RolloutNodeState, RolloutState
-from app.store.schema import nodes, rollout_nodes, rollouts
-from wire.messages import Slot
+from app.store.schema import nodes, operations, rollout_nodes, rollouts
+from wire.messages import Phase, Slot
 
 _c = rollout_nodes.c
 
@@ -159,10 +159,43 @@ def listed(conn: Connection, rollout_id: str, wanted: Wanted, *, limit: int, off
 
 
 def on_the_way(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNode]:
-    """Nodes whose slots flip, the newest movement first."""
-    query = _rows().where(_c.rollout_id == rollout_id, PROGRESS.in_([each.value for each in ON_THE_WAY]))
-    query = query.order_by(_SINCE.desc(), nodes.c.id).limit(limit)
+    """Nodes whose slots flip, the newest movement first; `since` is that of the phase which they are in."""
+    since = func.coalesce(operations.c.phase_at, _SINCE)
+    query = (
+        _rows(since)
+        .outerjoin(
+            operations, and_(operations.c.id == nodes.c.desired_operation_id, operations.c.rollout_id == _c.rollout_id)
+        )
+        .where(_c.rollout_id == rollout_id, PROGRESS.in_([each.value for each in ON_THE_WAY]))
+        .order_by(since.desc(), nodes.c.id)
+        .limit(limit)
+    )
     return [_listed(row) for row in conn.execute(query)]
+
+
+def waits_to_go_back(conn: Connection, rollout_id: str) -> list[tuple[str, int]]:
+    """(why, nodes) of those that have their order to go back and have not armed anything, the most frequent first; why
+    is empty where nobody has said it yet."""
+    text = func.coalesce(operations.c.hold["text"].as_string(), "")
+    rows = conn.execute(
+        select(text, func.count())
+        .join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
+        .join(operations, operations.c.id == nodes.c.desired_operation_id)
+        .where(
+            _c.rollout_id == rollout_id,
+            _c.back_at.is_not(None),
+            _c.back_ended_at.is_(None),
+            operations.c.rollout_id == rollout_id,
+            operations.c.state == "open",
+            operations.c.phase.in_([phase.value for phase in _NOT_ARMED]),
+        )
+        .group_by(text)
+        .order_by(func.count().desc(), text)
+    )
+    return [(why, number) for why, number in rows]
+
+
+_NOT_ARMED = (Phase.IDLE, Phase.STAGING, Phase.STAGED)
 
 
 def passages(conn: Connection, rollout_id: str) -> list[tuple[Cell, Passage]]:
@@ -181,7 +214,7 @@ _SINCE: ColumnElement[float] = func.coalesce(
 )
 
 
-def _rows() -> Select[Any]:
+def _rows(since: ColumnElement[float] = _SINCE) -> Select[Any]:
     return select(
         _c.node_id,
         nodes.c.name,
@@ -196,7 +229,7 @@ def _rows() -> Select[Any]:
         _TEXT.label("hold_text"),
         _c.result,
         _c.operation_id,
-        _SINCE.label("since"),
+        since.label("since"),
     ).join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
 
 

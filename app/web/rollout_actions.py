@@ -28,6 +28,7 @@ from app.web.forms import reason
 from app.web.rollout_plan import is_broad
 from app.web.rollout_plan_view import plan_view
 from app.web.rollout_show import found
+from app.web.rollout_stopped import cannot_resume
 from app.web.rollout_words import finishes, name, stays, touched
 
 blueprint = Blueprint("rollout_actions", __name__)
@@ -238,6 +239,8 @@ def refusal(rollout: Rollout, action: Action) -> str:
 
 def _gather(rollout: Rollout, action: Action) -> Mapping[str, Any]:
     refused = refusal(rollout, action)
+    if action is Action.RESUME and not refused:
+        refused = read(lambda conn: cannot_resume(conn, rollout))
     values: dict[str, Any] = {
         "rollout": rollout,
         "name": name(rollout),

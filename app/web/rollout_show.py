@@ -15,7 +15,7 @@ from app.core.errors import NotFound
 from app.core.holds import HoldCode
 from app.core.rollout_ends import failures_allowed
 from app.core.rollout_progress import Progress
-from app.core.rollouts import TERMINAL, RolloutKind, RolloutState, possible_moves
+from app.core.rollouts import TERMINAL, RolloutKind, RolloutState
 from app.store import rollout_cells, rollout_counts
 from app.store import rollouts as store
 from app.store.rollout_cells import RolloutNode, Wanted
@@ -25,6 +25,7 @@ from app.web.htmx import render
 from app.web.live import live_page
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
 from app.web.rollout_outlook import outlook, planned_worst
+from app.web.rollout_stopped import cannot_resume, offered, stopped_words
 from app.web.rollout_waves import MOST_CELLS, totals, wave_rows
 from app.web.rollout_words import event_kind, failure_words, finishes, name, policy_lines, rate_words, stays, title
 
@@ -70,6 +71,8 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
     holds = rollout_cells.held_groups(conn, rollout.id)
     source = store.get(conn, rollout.source_id) if rollout.source_id else None
     reverses = store.reverses_of(conn, rollout.id)
+    stuck = cannot_resume(conn, rollout)
+    moves = offered(rollout, stuck)
     return {
         "rollout": rollout,
         "name": name(rollout),
@@ -92,7 +95,10 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "worst": planned_worst(rollout),
         "events": store.events(conn, rollout.id, limit=_EVENTS),
         "policy": policy_lines(rollout.policy),
-        "possible": {move.value for move in possible_moves(rollout.state)},
+        "possible": moves,
+        "stuck": stuck,
+        "stopped": stopped_words(rollout, moves),
+        "back_waits": rollout_cells.waits_to_go_back(conn, rollout.id),
         "ended": rollout.state in TERMINAL,
         "source": source,
         "reverses": reverses,

@@ -1,0 +1,88 @@
+"""Rollouts that do not run, or lead back: what is offered would work, and what nodes wait for is why they wait."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from app.store import images, rollouts, schema
+from tests import rollout_kit
+from tests import server_kit as kit
+from tests.server_kit import NOW, OPERATOR
+from tests.web.console_kit import Browser
+
+AS_DOWNLOADS = "They are ordered as downloads become free"
+
+
+def rollout(browser: Browser, state: str, *rows: dict[str, Any], **given: Any) -> tuple[int, list[str]]:
+    """Its number, and its nodes."""
+    with browser.db.write() as change:
+        conn = change.conn
+        image = kit.add_image(conn, "2.0", id="img_2.0")
+        id = rollout_kit.add_rollout(conn, state=state, targets=[image], version="2.0", started_at=NOW, **given)
+        nodes = [kit.add_node(conn) for _ in rows]
+        for node_id, row in zip(nodes, rows, strict=True):
+            rollout_kit.add_rollout_node(conn, id, node_id, **row)
+        found = rollouts.get(conn, id)
+        assert found is not None
+        return found.number, nodes
+
+
+def text_of(browser: Browser, number: int) -> str:
+    return re.sub(r"\s+", " ", browser.get(f"/rollouts/{number}").text)
+
+
+@pytest.mark.parametrize("state", ["paused", "halted"])
+def test_what_stopped_is_why_nodes_wait(browser: Browser, state: str) -> None:
+    number, _ = rollout(browser, state, {"state": "waiting"}, state_text="it is late")
+    page = text_of(browser, number)
+    ways = "resumes it, rolls it back or aborts it"
+    assert f"The rollout is {state}: no node is ordered or let go until somebody {ways}." in page
+    assert AS_DOWNLOADS not in page
+    assert f'href="/rollouts/{number}/resume"' in page
+
+
+@pytest.mark.parametrize("state", ["paused", "halted"])
+def test_one_whose_version_is_withdrawn_offers_no_resume(browser: Browser, state: str) -> None:
+    number, _ = rollout(browser, state, {"state": "waiting"}, state_text="it is late")
+    with browser.db.write() as change:
+        images.withdraw(change.conn, "img_2.0", OPERATOR.name, "it leaks", NOW)
+    page = text_of(browser, number)
+    assert f'href="/rollouts/{number}/resume"' not in page and "Goes on with the same version" not in page
+    assert "2.0 is withdrawn: the rollout cannot go on." in page
+    assert "until somebody rolls it back or aborts it." in page and f'href="/rollouts/{number}/abort"' in page
+    asked = browser.get(f"/rollouts/{number}/resume").text
+    assert "Not possible now." in asked and "2.0 is withdrawn" in asked
+
+
+def test_a_halted_way_back_or_reboot_offers_no_roll_back(browser: Browser) -> None:
+    number, _ = rollout(browser, "halted", {"state": "waiting"}, kind="reboot", state_text="it is late")
+    page = text_of(browser, number)
+    assert "/roll-back" not in page and f'href="/rollouts/{number}/resume"' in page
+
+
+def test_nodes_that_are_to_go_back_and_have_not_armed_wait(browser: Browser) -> None:
+    """And each says since when it is in its phase, not since when all go back."""
+    back = {"state": "done", "ended_at": NOW - 900, "back_at": NOW - 600}
+    number, nodes = rollout(browser, "rolling-back", back, back, back, state_text="Rolled back")
+    floor = {"code": "service-floor", "text": "shop/db is at its floor"}
+    with browser.db.write() as change:
+        conn = change.conn
+        found = rollouts.by_number(conn, number)
+        assert found is not None
+        for node_id, phase, hold, at in zip(
+            nodes, ("staged", "staged", "soaking"), (floor, None, None), (NOW - 500, NOW - 500, NOW - 7), strict=True
+        ):
+            of = {"rollout_id": found.id, "phase": phase, "hold": hold, "phase_at": at}
+            id = kit.add_operation(conn, node_id, "rollback", **of)
+            where = schema.nodes.c.id == node_id
+            conn.execute(update(schema.nodes).where(where).values(desired_operation_id=id, phase=phase))
+    page = text_of(browser, number)
+    assert "No node waits." not in page and "2 wait to go back" in page
+    assert "<b>1</b> shop/db is at its floor" in page
+    flips = re.findall(r">(staged|soaking) <time[^>]*>([^<]+)</time>", page)
+    assert flips[0][0] == "soaking" and flips[0][1].startswith("7 s")
+    assert {since for phase, since in flips if phase == "staged"} == {"8 min"}
