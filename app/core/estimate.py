@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ from app.core.planning.standing import leads_back
 from app.core.planning.words import counted, named
 from app.core.snapshot import RolloutView, Snapshot
 
-QUICK_MOVE_S = 60.0
-"""From the lease to confirmed on a machine that boots fast and whose checks pass at once."""
+QUICK_MOVE_S = 5.0
+"""From the lease to confirmed at the very least: a small virtual machine whose checks pass at once. The low end of a
+range has to hold, also where a better packing than the forecast's saves a wave: soaks and windows carry it."""
 SLOW_STAGE_S = 1800.0
 """A few GiB over an ordinary line; the first wave waits for it where nothing is staged yet."""
 _OPENINGS = 120
@@ -64,10 +66,10 @@ def estimate(
         policy = snapshot.groups[group].policy if group is not None else view.policy
         most = slow_s if slow_s is not None else _slow_move_s(view.policy)
         start = _start(plan, snapshot, rollout, group)
-        line = _Line(view, policy, waves, _soaks_between(plan, snapshot, rollout))
-        low = max(low, line.end(start, snapshot.now, quick_s) - snapshot.now)
+        line = _Line(view, policy, waves, _soaks_between(plan, snapshot, rollout), _exposed(snapshot, rollout))
+        low = max(low, line.earliest(start, quick_s) - snapshot.now)
         staged = start if _all_ready(snapshot, rollout) else start + view.policy.stage_jitter_s + SLOW_STAGE_S
-        high = max(high, line.end(staged, snapshot.now, most) - snapshot.now)
+        high = max(high, line.latest(staged, most) - snapshot.now)
     if any(node.exposed_to == view.id for node in snapshot.nodes):  # those that are under way may have just begun
         high += (slow_s if slow_s is not None else _slow_move_s(view.policy)) + view.policy.timing.soak_s
     return Estimate(low, max(low, high), _never(plan, snapshot, rollout))
@@ -78,33 +80,62 @@ class _Line:
     """The waves of the nodes of one policy group: which of them are canaries.
 
     Waves that are as wide as the rollout may expose nodes wait for each other's soak; narrower ones, that floors make
-    so, go on while earlier ones soak. `soaks`: share of a soak that comes between two waves.
+    so, go on while earlier ones soak.
     """
 
     rollout: RolloutView
     policy: GroupPolicy
-    waves: Sequence[bool]
+    waves: Sequence[tuple[bool, int]]
+    """Of each: whether it is the canaries', and how many nodes it moves."""
     soaks: float
+    """Share of a soak that comes between two waves."""
+    exposed: int
+    """Most nodes of the rollout that may be moving or soaking at once."""
 
-    def end(self, start: float, now: float, move_s: float) -> float:
-        """When its last node has soaked, if each takes `move_s` from its lease to confirmed."""
-        timing, back = self.rollout.policy.timing, leads_back(self.rollout)
-        soak_s = 0.0 if back else timing.soak_s
-        bound = () if back or self.rollout.break_glass else self.policy.windows
-        at, canaries = start, sum(self.waves)
-        if canaries:
-            at = _after(bound, at, canaries, move_s + soak_s) + self.rollout.policy.canary_soak_s
+    def earliest(self, start: float, move_s: float) -> float:
+        """Before this its last node cannot have soaked, if each takes `move_s` from its lease to confirmed: waves of
+        floors and domains follow each other's moves alone, and only as many soak at once as may be exposed."""
+        at = start
+        if canaries := self._canaries:
+            at = _after(self._bound, at, canaries, move_s) + self._soak_s + self.rollout.policy.canary_soak_s
+        others = [nodes for is_canary, nodes in self.waves if not is_canary]
+        if not others:
+            return at
+        rounds = _after(self._bound, at, math.ceil(sum(others) / self.exposed), move_s + self._soak_s)
+        return max(rounds, _after(self._bound, at, len(others), move_s) + self._soak_s)
+
+    def latest(self, start: float, move_s: float) -> float:
+        """By then its last node has soaked, if each takes `move_s` at the most."""
+        at, soak_s = start, self._soak_s
+        if canaries := self._canaries:
+            at = _after(self._bound, at, canaries, move_s + soak_s) + self.rollout.policy.canary_soak_s
         others = len(self.waves) - canaries
-        end = _after(bound, at, others, move_s + self.soaks * soak_s)
+        end = _after(self._bound, at, others, move_s + self.soaks * soak_s)
         return end + (1.0 - self.soaks) * soak_s if others else end
+
+    @property
+    def _canaries(self) -> int:
+        return sum(is_canary for is_canary, _ in self.waves)
+
+    @property
+    def _soak_s(self) -> float:
+        return 0.0 if leads_back(self.rollout) else self.rollout.policy.timing.soak_s
+
+    @property
+    def _bound(self) -> Sequence[Window]:
+        return () if leads_back(self.rollout) or self.rollout.break_glass else self.policy.windows
+
+
+def _exposed(snapshot: Snapshot, rollout: int) -> int:
+    view = snapshot.rollouts[rollout]
+    mine = {candidate.node for candidate in snapshot.candidates if candidate.rollout == rollout}
+    return max(1, view.policy.max_unavailable.of(max(view.size, len(mine))))
 
 
 def _soaks_between(plan: Plan, snapshot: Snapshot, rollout: int) -> float:
-    view = snapshot.rollouts[rollout]
     mine = {candidate.node for candidate in snapshot.candidates if candidate.rollout == rollout}
     sizes = [size for wave in plan.waves if (size := len(mine.intersection(wave.nodes)))]
-    limit = max(1, view.policy.max_unavailable.of(max(view.size, len(mine))))
-    return min(1.0, math.ceil(sum(sizes) / limit) / len(sizes)) if sizes else 1.0
+    return min(1.0, math.ceil(sum(sizes) / _exposed(snapshot, rollout)) / len(sizes)) if sizes else 1.0
 
 
 def _after(bound: Sequence[Window], at: float, waves: int, wave_s: float) -> float:
@@ -123,20 +154,23 @@ def _after(bound: Sequence[Window], at: float, waves: int, wave_s: float) -> flo
     return math.inf
 
 
-def _waves_by_group(plan: Plan, snapshot: Snapshot, rollout: int) -> dict[int | None, list[bool]]:
-    """By index of the policy group: for each wave with nodes of it and of this rollout, whether it is its canaries'."""
+def _waves_by_group(plan: Plan, snapshot: Snapshot, rollout: int) -> dict[int | None, list[tuple[bool, int]]]:
+    """By index of the policy group: for each wave with nodes of it and of this rollout, whether it is its canaries',
+    and how many they are."""
     places = {group.id: place for place, group in enumerate(snapshot.groups)}
     mine = {candidate.node: candidate.canary for candidate in snapshot.candidates if candidate.rollout == rollout}
-    found: dict[int | None, list[bool]] = {}
+    found: dict[int | None, list[tuple[bool, int]]] = {}
     for wave in plan.waves:
         canary: dict[int | None, bool] = {}
+        nodes: Counter[int | None] = Counter()
         for node in wave.nodes:
             if node in mine:
                 groups = snapshot.nodes[node].groups
                 group = places[groups[0]] if groups else None
                 canary[group] = canary.get(group, True) and mine[node]
+                nodes[group] += 1
         for group, is_canary in canary.items():
-            found.setdefault(group, []).append(is_canary)
+            found.setdefault(group, []).append((is_canary, nodes[group]))
     return found
 
 

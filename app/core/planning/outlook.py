@@ -90,6 +90,8 @@ class Blocks:
         return tuple(sorted(made, key=lambda one: (-len(one.nodes), one.subject, one.text)))
 
     def _helps(self, blocked: _Blocked, nodes: Sequence[int]) -> tuple[str, ...]:
+        if blocked.hold.code is HoldCode.FREEZE:  # it holds all of them: without them nothing would be left to move
+            return blocked.helps
         names = named(sorted(self.standing.nodes[node].name for node in nodes))
         return (*blocked.helps, f"leaving {names} out")
 
