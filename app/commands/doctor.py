@@ -112,7 +112,11 @@ def _secret(settings: Settings) -> str:
         raise _Wrong("the database cannot say") from error
     finally:
         db.close()
-    return f"opens {count} server keys" if count else "no server key yet: the first start makes it"
+    return (
+        f"opens {count} server key{'s' if count != 1 else ''}"
+        if count
+        else "no server key yet: the first start makes it"
+    )
 
 
 def _vendor() -> str:

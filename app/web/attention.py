@@ -197,6 +197,10 @@ _VERBS = {
 }
 _SPANS = {"1": "1 hour", "4": "4 hours", "24": "1 day", "168": "1 week"}
 """Hours → words."""
+_BRING_BACK = _Verb(
+    "Bring it back", "Bring it back", "It stands in this list again now, for everybody, and nobody looks after it."
+)
+"""Releasing what was put aside."""
 
 
 @blueprint.get("/attention/<any(take,snooze,release):verb>")
@@ -216,7 +220,8 @@ def _marking(conn: Connection, verb: str) -> Mapping[str, Any]:
     )
     if entry is None:
         raise NotFound("entry that needs a person", f"{kind} {subject}")
-    return {"row": _row(conn, entry), "verb": verb, "asked": _VERBS[verb], "spans": _SPANS, "words": WORDS[entry.kind]}
+    asked = _BRING_BACK if verb == "release" and entry.put_aside(now()) else _VERBS[verb]
+    return {"row": _row(conn, entry), "verb": verb, "asked": asked, "spans": _SPANS, "words": WORDS[entry.kind]}
 
 
 def _change(verb: str) -> None:

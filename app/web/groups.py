@@ -22,7 +22,7 @@ from app.core.policy_text import FIELDS, field_texts, read_changes
 from app.core.windows import is_open, next_opening, next_openings
 from app.services import groups
 from app.services.groups import Wish
-from app.store import channels, freezes
+from app.store import channels, fleet, freezes
 from app.store import groups as store
 from app.store import rollouts as rollout_store
 from app.web.context import actor, console, now, read
@@ -161,7 +161,7 @@ def _blank(conn: Connection) -> Mapping[str, Any]:
         "selector": request.args.get("selector", ""),
         "channel": "",
         "texts": dict.fromkeys(FIELDS, ""),
-        "defaults": field_texts(GroupPolicy()),
+        "defaults": field_texts(GroupPolicy(timing=fleet.policy(conn))),
         "sections": SECTIONS,
         "channels": channels.all_channels(conn),
     }
@@ -181,7 +181,7 @@ def edit(group_id: str) -> ResponseReturnValue:
 
 
 def _form(conn: Connection, group_id: str) -> Mapping[str, Any]:
-    """What an operator said stands in the fields, what follows the defaults beside them."""
+    """What an operator said stands in the fields, what they follow while they are empty beside them."""
     found = groups.describe(conn, group_id, now())
     said = store.said(conn, group_id)
     named = {*said, *said.get("timing", {})}
@@ -191,7 +191,7 @@ def _form(conn: Connection, group_id: str) -> Mapping[str, Any]:
         "selector": found.group.selector.text,
         "channel": found.channel,
         "texts": {name: text if name in named else "" for name, text in whole.items()},
-        "defaults": field_texts(GroupPolicy()),
+        "defaults": field_texts(GroupPolicy(timing=fleet.policy(conn))),
         "sections": SECTIONS,
         "channels": channels.all_channels(conn),
     }

@@ -25,7 +25,7 @@ LINKS = (
     Link("Nodes", "/nodes", "n"),
     Link("Rollouts", "/rollouts", "r"),
     Link("Services", "/services", "s", ("/service",)),
-    Link("Groups", "/groups", "o", ("/freezes",)),
+    Link("Groups", "/groups", "o"),
     Link("Images", "/images", "i", ("/channels", "/bad-versions")),
     Link("Events", "/events", "e"),
     Link("Joining", "/joining", "j"),

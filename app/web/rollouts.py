@@ -34,6 +34,7 @@ class Row:
     whose: str
     what: str
     counts: dict[Progress, int]
+    """Without those that left, for they are none of its nodes any more; of one that was aborted they are the rest."""
     parts: tuple[Part, ...]
 
     @property
@@ -79,13 +80,11 @@ def under_way(conn: Connection, most: int) -> list[Row]:
 
 def rows(conn: Connection, rollouts: list[Rollout]) -> list[Row]:
     """With the progress of each."""
-    counts = rollout_counts.progress_of(conn, [rollout.id for rollout in rollouts])
-    return [
-        Row(
-            rollout,
-            *title(rollout),
-            counts[rollout.id],
-            parts_of(counts[rollout.id], f"/rollouts/{rollout.number}/nodes"),
-        )
-        for rollout in rollouts
-    ]
+    found = rollout_counts.progress_of(conn, [rollout.id for rollout in rollouts])
+    return [_row(rollout, found[rollout.id]) for rollout in rollouts]
+
+
+def _row(rollout: Rollout, progress: Mapping[Progress, int]) -> Row:
+    whole = rollout.state is RolloutState.ABORTED
+    counts = {each: number for each, number in progress.items() if whole or each is not Progress.LEFT}
+    return Row(rollout, *title(rollout), counts, parts_of(counts, f"/rollouts/{rollout.number}/nodes"))

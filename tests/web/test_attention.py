@@ -90,6 +90,9 @@ def test_what_is_put_aside_leaves_the_list_and_the_fleet_and_returns(needing: Br
     assert "waits for approval" not in needing.get("/").text.partition("Latest events")[2].partition("Versions")[0]
     aside = needing.get("/attention?aside=yes").text
     assert "they come tomorrow" in aside
+    assert re.search(r"put aside, returns <time[^>]*>in 1 h</time>", aside) and ">Bring back</a>" in aside
+    dialog = needing.get(f"/attention/release?kind=pending&subject=node:{NODE}").text
+    assert "Bring it back" in dialog and "Give" not in dialog
     assert total(aside) == facets(needing.get("/attention").text)["put aside"][0] == 1
     needing.now += 3601
     assert "waits for approval" in needing.get("/attention").text

@@ -9,9 +9,10 @@ import pytest
 from app.config import Settings
 from app.core.group_policy import Amount, OnFailure
 from app.services import freezes
+from app.services.fleet import set_policy
 from app.store import groups, schema
 from app.store.database import Database
-from tests.server_kit import NOW, add_node, count_rows
+from tests.server_kit import NOW, OPERATOR, add_node, count_rows
 from tests.web.console_kit import Browser
 
 
@@ -100,6 +101,12 @@ def test_a_refused_form_keeps_what_was_typed(browser: Browser, field: str, value
     assert says in answer.text.partition("Nothing was changed.")[2].lower()
     assert "kept for sure" in answer.text
     assert count_rows(browser.db, schema.groups) == 0
+
+
+def test_an_empty_duration_shows_the_fleets_in_grey(browser: Browser) -> None:
+    set_policy(browser.db, OPERATOR, {"soak_s": 20.0}, "a demo", NOW)
+    for form in ("/groups/new", make(browser, confirm_s="15s") + "/edit"):
+        assert re.search(r'<input id="f-soak_s"[^>]* value=""[^>]* placeholder="20s"', browser.get(form).text), form
 
 
 def test_a_change_touches_only_what_was_typed_and_says_who(browser: Browser) -> None:

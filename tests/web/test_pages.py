@@ -83,6 +83,12 @@ def test_every_page_and_its_fragments(seeded: Browser) -> None:
             assert "<html" not in fragment.text
 
 
+@pytest.mark.parametrize("path", ["/freezes", "/freezes/new"])
+def test_freezes_belong_to_no_entry_of_the_navigation(browser: Browser, path: str) -> None:
+    navigation = browser.get(path).text.partition('<nav aria-label="Main">')[2].partition("</nav>")[0]
+    assert "/groups" in navigation and "aria-current" not in navigation
+
+
 def test_empty_pages_say_what_to_do(browser: Browser) -> None:
     for path in ("/", "/nodes"):
         assert "twinroot join-token create" in browser.get(path).text

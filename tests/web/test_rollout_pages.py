@@ -35,6 +35,17 @@ def test_the_list_shows_what_is_under_way_first(console: Console) -> None:
     assert "4 of 41 nodes failed" in page, "a halted one says why"
 
 
+def test_nodes_that_left_are_not_waited_for_in_the_list(browser: Browser, database: Database) -> None:
+    with database.write() as change:
+        for state in ("running", "aborted"):
+            id = rollout_kit.add_rollout(change.conn, state=state, ended_at=NOW if state == "aborted" else None)
+            for progress in ("done", "left", "left", "waiting"):
+                node = kit.add_node(change.conn)
+                rollout_kit.add_rollout_node(change.conn, id, node, state=progress)
+    page = browser.get("/rollouts").text
+    assert re.findall(r'data-label="nodes">([^<]*)<', page) == ["1 of 2", "1 of 4"]
+
+
 def test_without_rollouts_the_next_step_is_shown(browser: Browser) -> None:
     page = browser.get("/rollouts").text
     assert "No rollout yet" in page
@@ -222,7 +233,8 @@ def test_watching_shows_the_rate_the_last_movement_the_range_the_limit_left_and_
     assert done > 10, "waves fill"
     assert re.search(r">(\d+) an hour</b><span>rate of the last hour<", page)
     assert re.search(r"last movement <time[^>]*>40 s ago</time>", page)
-    assert re.search(r"(to the end|no end in sight)</span>", page)
+    assert re.search(r"(for the others|no end in sight)</span>", page), "its range is not that of all"
+    assert ">to the end</span>" not in page
     assert "It never ends unless" in page, "nodes of the seed are offline"
     assert '<p class="across small">' in page, "phones do not hide it"
     assert re.search(r"<h2>Failure limit</h2><span[^>]*>\d failed, \d more may<", page)
