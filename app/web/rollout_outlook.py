@@ -53,10 +53,18 @@ def window_words(rollout: Rollout, found: Estimate) -> str:
     closes = closes_at(windows, now())
     if closes is None:
         return ""
+    what, *ends = _WORDS[bool(found.never)]
     if now() + found.high_s <= closes:
-        return f"It ends before its window closes, {_moment(closes)}."
-    fits = "may not end" if now() + found.low_s <= closes else "does not end"
-    return f"It {fits} before its window closes, {_moment(closes)}: what is left goes on in the next one."
+        return f"{what} {ends[0]} before its window closes, {_moment(closes)}."
+    fits = ends[1] if now() + found.low_s <= closes else ends[2]
+    return f"{what} {fits} before its window closes, {_moment(closes)}: what is left goes on in the next one."
+
+
+_WORDS = {
+    False: ("It", "ends", "may not end", "does not end"),
+    True: ("What can move", "is through", "may not be through", "is not through"),
+}
+"""By whether it never ends: what ends, and whether before the window closes: yes, perhaps, no."""
 
 
 def _moment(at: float) -> str:
