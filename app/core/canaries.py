@@ -1,10 +1,14 @@
-"""Which nodes go first: those that leave the most room to their services, spread over failure domains. Pure."""
+"""Which nodes go first: those that leave the most room to their services, spread over failure domains; and what is seen
+of them while the others wait. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from app.core.snapshot import Snapshot
+from wire.messages import Result
 
 _UNTOUCHED = 1 << 30
 """Room of a node that runs no service with a floor."""
@@ -55,3 +59,61 @@ def _spread(snapshot: Snapshot, ranked: Sequence[int], count: int, domain_label:
         turns.append((taken.get(domain, 0), place, node))
         taken[domain] = taken.get(domain, 0) + 1
     return [node for _, _, node in sorted(turns)[:count]]
+
+
+# --- while the others wait ----------------------------------------------------------------------------------
+
+
+class Standing(StrEnum):
+    """What a canary that was through shows now."""
+
+    WELL = "well"
+    AWAY = "away"
+    """It cannot be seen to be well now: nobody's time passes meanwhile."""
+    FAILED = "failed"
+    LED_ON = "led-on"
+    """Somebody took it elsewhere: it proves nothing any more, and another takes its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A canary that is through, as far as the others' waiting depends on it."""
+
+    taken: bool
+    """Retired, declared lost, or moved by another order since."""
+    online: bool
+    """Connected through a gateway that lives."""
+    healthy: bool
+    on_trial: bool
+    digest: str
+    """Of the booted slot; empty: its evidence class does not tell."""
+    version: str
+    silent_s: float
+    """For how long it could have been heard and was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    standing: Standing
+    text: str = ""
+    """A clause about the node."""
+    result: Result | None = None
+    """Of one that failed."""
+
+
+def judged(canary: Watched, targets: Collection[str], grace_s: float) -> Verdict:
+    """`targets`: digests that the rollout leads to; none: it only reboots. `grace_s`: silence that is forgiven."""
+    if canary.taken:
+        return Verdict(Standing.LED_ON, "was taken elsewhere")
+    if not canary.online:
+        if canary.silent_s > grace_s:
+            return Verdict(Standing.FAILED, "was not heard of any more after its soak", Result.TIMED_OUT)
+        return Verdict(Standing.AWAY, "is not connected")
+    if canary.on_trial:
+        return Verdict(Standing.AWAY, "reboots")
+    if targets and canary.digest and canary.digest not in targets:
+        text = f"runs {canary.version or 'something else'} again, and nobody sent it back"
+        return Verdict(Standing.FAILED, text, Result.FELL_BACK)
+    if not canary.healthy:
+        return Verdict(Standing.FAILED, "turned unhealthy after its soak", Result.UNHEALTHY)
+    return Verdict(Standing.WELL)

@@ -144,6 +144,8 @@ class RolloutView:
     """Canaries that have not soaked yet."""
     canaries_soaked_at: float | None = None
     """When the last canary had soaked."""
+    canaries_wait: str = ""
+    """Which canary that has soaked cannot be seen to be well now, so that the others go on waiting; empty: none."""
     size: int = 0
     """Nodes of it without those that left it, whatever they did already: what shares of its policy are shares of."""
     gates: tuple[Hold, ...] = ()

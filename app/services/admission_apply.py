@@ -21,6 +21,7 @@ from app.core.rollouts import ACTIVE
 from app.core.services import label_of
 from app.core.snapshot import NodeView, ServiceKey
 from app.ids import new_id
+from app.services import rollout_canaries
 from app.services.away import Away, domains_of, services_of
 from app.services.node_views import NodeReader, Setting, read_setting
 from app.store import events, fleet, leases, nodes, operations, rollout_nodes, rollouts
@@ -93,7 +94,7 @@ def _still_wanted(
         if one.operation_id in forth:
             continue  # no way back, which would pass the canaries, and it is called back in a moment
         found.append((one, request))
-    return _behind_their_canaries(conn, found, after)
+    return _behind_their_canaries(conn, found, after, setting)
 
 
 def _by_id(found: Iterable[Rollout]) -> dict[str, Rollout]:
@@ -113,9 +114,10 @@ def _rules_of(rollout: Rollout) -> Rollout:
 
 
 def _behind_their_canaries(
-    conn: Connection, found: Sequence[tuple[Chosen, Request]], by_id: Mapping[str, Rollout]
+    conn: Connection, found: Sequence[tuple[Chosen, Request]], by_id: Mapping[str, Rollout], setting: Setting
 ) -> list[tuple[Chosen, Request]]:
-    """Without those whose rollout has a canary that is not through: also one that came in or failed just now."""
+    """Without those whose rollout has a canary that is not through, also one that came in or failed just now; or one
+    that is through and cannot be seen to be well while the time after it is not over by what was counted."""
     gated = sorted(
         {
             one.rollout_id
@@ -125,6 +127,7 @@ def _behind_their_canaries(
     )
     progress = store.progress(conn, gated) if gated else {}
     waits = {id for id in gated if progress.get(id, store.NO_PROGRESS).canaries_left}
+    waits |= rollout_canaries.unwell(conn, [by_id[id] for id in gated], setting.now, setting.gateways).keys()
     return [(one, request) for one, request in found if one.canary or one.rollout_id not in waits]
 
 

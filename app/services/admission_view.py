@@ -17,6 +17,7 @@ from app.core.holds import Hold
 from app.core.leases import Asking
 from app.core.rollouts import RolloutKind, RolloutState
 from app.core.snapshot import Candidate, GroupView, NodeView, RolloutView, Snapshot, TargetView
+from app.services import rollout_canaries
 from app.services.node_views import UNGROUPED, NodeReader, Setting, read_setting
 from app.services.rollout_views import asking_of, loss_holds, rollout_view, said_of, target_view
 from app.services.service_views import service_views
@@ -153,9 +154,12 @@ class FleetView:
         progress = store.progress(conn) if found else {}
         images = store.image_rows(conn, [id for rollout in found for id in rollout.targets])
         self._bad = store.bad_digests(conn)
+        unwell = rollout_canaries.unwell(conn, found, self.setting.now, self.setting.gateways) if found else {}
         for rollout in found:
             seen = progress.get(rollout.id, store.NO_PROGRESS)
             view = rollout_view(rollout, seen, images, self._bad, self._gates(rollout), now=self.setting.now)
+            if rollout.id in unwell:
+                view = replace(view, canaries_wait=unwell[rollout.id][0].text)
             self._put_rollout(view)
         open_ids = {rollout.id for rollout in found}
         for place, view in enumerate(self._rollouts):

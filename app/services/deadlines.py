@@ -20,12 +20,12 @@ from app.core.nodes import Connection as Standing
 from app.core.nodes import Node, Operation
 from app.core.policy import Policy
 from app.core.slots import ARMED
-from app.services import domain_losses
+from app.services import domain_losses, rollout_canaries
 from app.services.endings import end_operation, name_of
 from app.services.nodes import NO_PIN, pin_of
 from app.services.operations import learn_of_silence
 from app.services.orders import give_order
-from app.store import audit, canary_clocks, events, fleet, gateways, nodes, operation_clocks, operations
+from app.store import audit, canary_clocks, events, fleet, gateways, nodes, operation_clocks, operations, rollouts
 from app.store.database import Database, Priority
 from wire.messages import Phase, Result
 
@@ -47,7 +47,10 @@ def _count_canary_soaks(db: Database, now: float) -> int:
         waiting = [(id, clock_at) for id, clock_at in canary_clocks.running(conn) if due(clock_at, now)]
     for rollout_id, clock_at in waiting:
         with db.write(Priority.BACKGROUND) as change:
-            canary_clocks.count(change.conn, rollout_id, clock_at, step_s(clock_at, now), now)
+            rollout = rollouts.get(change.conn, rollout_id)
+            well = rollout is not None and not rollout_canaries.unwell(change.conn, [rollout], now)
+            passed_s = step_s(clock_at, now) if well else 0.0
+            canary_clocks.count(change.conn, rollout_id, clock_at, passed_s, now)
     return len(waiting)
 
 

@@ -12,12 +12,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.core.actors import CONDUCTOR
+from app.core.canaries import Standing
 from app.core.clocks import LONGEST_STEP_S
 from app.core.group_policy import OnFailure
 from app.core.rollout_ends import CALLED_BACK, END_WORDS, ENDS, Tally, blames_version, nothing_attempted, stops
 from app.core.rollout_entry import offline_hold
 from app.core.rollouts import Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
+from app.services import rollout_canaries
 from app.services.rollout_acting import RolloutEventKind, enter, tell, touch
 from app.services.rollout_leaving import hold_json, replace_canaries
 from app.services.rollout_turns import tell_passed_over
@@ -179,16 +181,35 @@ def _worth_a_look(conn: Connection, rollout: Rollout) -> bool:
     return rollout.canaries_soaked_at is None and _soaked_at(conn, rollout) is not None
 
 
+def watch_canaries(db: Database, now: float) -> int:
+    """What becomes of canaries between their own soak and the opening of the gate, written down and judged; of how
+    many rollouts."""
+    with db.read() as conn:
+        unwell = rollout_canaries.unwell(conn, rollouts.in_states(conn, _JUDGED), now)
+    due = [
+        rollout_id
+        for rollout_id, found in unwell.items()
+        if any(one.verdict.standing is not Standing.AWAY for one in found)
+    ]
+    for rollout_id in due:
+        with db.write(Priority.BACKGROUND) as change:
+            rollout = rollouts.get(change.conn, rollout_id, lock=True)
+            if rollout is not None:
+                _judge(change, rollout, now)
+    return len(due)
+
+
 def _judge(change: Change, rollout: Rollout, now: float) -> None:
     if rollout.state not in _JUDGED or rollout.kind is RolloutKind.ROLLBACK:
         return
     conn = change.conn
+    well = rollout_canaries.write_down(change, rollout, now)
     why = _stopped_by(conn, rollout)
     if why is not None:
         _stop(change, rollout, why, now)
         return
     soaked_at = _soaked_at(conn, rollout)
-    if soaked_at is None:
+    if soaked_at is None or not well:
         return
     waited_s = min(max(0.0, now - soaked_at), LONGEST_STEP_S)
     if canary_clocks.begin(conn, rollout.id, min(soaked_at, now), waited_s, now):

@@ -3,7 +3,8 @@
 Each step is idempotent and may be killed anywhere: it finds in the rows what is due, and changes it conditionally.
 
 1. observe: rows of nodes follow their operations, and the rollout is judged in the same transaction;
-2. judge: images that were withdrawn or became bad halt their rollouts; canaries that all soaked open the gate;
+2. judge: images that were withdrawn or became bad halt their rollouts; canaries that all soaked let the others' wait
+   begin, and are watched until it is over;
 3. take back: orders of rollouts that stopped, of frozen nodes, and orders of operators to bad versions;
 4. take in: late joiners come, nodes that left the group go;
 5. drafts of groups that follow their channel at once are started;
@@ -54,6 +55,7 @@ class RolloutStep:
 STEPS: tuple[RolloutStep, ...] = (
     RolloutStep("rollout-observe", rollout_observe.observe, 0.5, _ROLLOUTS | _OPERATIONS, 5.0),
     RolloutStep("rollout-judge", rollout_observe.judge, 1.0, _ROLLOUTS | _IMAGES, 20.0),
+    RolloutStep("rollout-canaries", rollout_observe.watch_canaries, 1.0, _ROLLOUTS | _NODES, 5.0),
     RolloutStep("rollout-take-back", rollout_orders.take_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
     RolloutStep(
         "rollout-frozen", rollout_freezes.take_back_frozen, 1.0, _ROLLOUTS | _OPERATIONS | _NODES | _RULES, 2.0

@@ -108,6 +108,8 @@ class Gates:
             left = rollout.canaries_left
             text = "waits for the last canary to soak" if left == 1 else f"waits for {left:,} canaries to soak"
             return Hold(HoldCode.CANARIES, text, rollout.id)
+        if rollout.canaries_wait:
+            return Hold(HoldCode.CANARIES, rollout.canaries_wait, rollout.id)
         over = canaries_over(rollout)
         if over is not None and self.standing.now < over:
             text = f"waits for the soak of the canaries to end: in {span(over - self.standing.now)}"
