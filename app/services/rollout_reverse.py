@@ -6,6 +6,7 @@ Its gates are open from the beginning (rule 7), so it starts at once; floors and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -17,14 +18,16 @@ from app.core.operations import Action, refusal_to_roll_back
 from app.core.rollouts import TERMINAL, Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import way_back_of
 from app.services.acting import need, possible, record
+from app.services.group_way_back import GroupWayBack, way_back_of_group
 from app.services.groups import policy_for
 from app.services.orders import begin, locked_node
 from app.services.rollout_acting import RolloutEventKind, because, enter, leads_forth, locked_rollout, tell
+from app.services.rollout_leaving import leave
 from app.services.rollout_orders import mark_ordered, take_back
 from app.services.rollout_spec import Resolved, RolloutSpec
 from app.services.rollout_ways_back import wish_of
 from app.services.rollouts import draft_within
-from app.store import fleet, groups, nodes, rollout_facts, rollout_nodes
+from app.store import fleet, nodes, rollout_facts, rollout_nodes
 from app.store.database import Change, Database
 from app.store.rollouts import Rollout
 
@@ -56,19 +59,43 @@ def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float
 
 
 def reverse_group(db: Database, actor: Actor, group_id: str, reason: str, now: float) -> str:
-    """Every node of the group goes back to the version before, each to its own; returns the rollout's id."""
+    """Its updates that are under way are rolled back, and every other node that an update moved last goes back to the
+    version before that, each to its own (app.services.group_way_back). Returns the id of the rollout that sends these
+    back; where there are none, of the newest update that is rolled back."""
     need(reason, "Say why the group is rolled back.")
     with db.write() as change:
-        group = groups.get(change.conn, group_id)
-        if group is None:
-            raise NotFound("group", group_id)
-        members = tuple(groups.member_ids(change.conn, group.selector))
-        if not members:
-            raise NotPossible("nothing-to-do", f"There is no admitted node in group {group.name}.")
-        members = _not_under_way(change.conn, members)
-        spec = _spec(group.policy, group.id, members, reason)
-        resolved = Resolved((), spec.policy or group.policy, group.name, "", members)
-        return _begin(change, actor, spec, resolved, None, now).id
+        fleet.lock(change.conn)  # before rollouts: everybody locks in this order
+        found = way_back_of_group(change.conn, group_id)
+        _something_goes(found)
+        for rollout in found.stops:
+            text = f"Rolled back by {actor.name} with group {found.group.name}{because(reason)}"
+            enter(change, actor, locked_rollout(change, rollout.id), Move.ROLL_BACK, text, reason, now, moved_at=now)
+        made_id = found.stops[-1].id if found.stops else ""
+        if found.goes:
+            made_id = _send_group_back(change, actor, found, reason, now)
+    take_back(db, now)
+    return made_id
+
+
+def _something_goes(found: GroupWayBack) -> None:
+    if not found.goes and not found.stops:
+        name = found.group.name
+        if found.asked_twice:
+            raise NotPossible("already-underway", f"Group {name} is being sent back already.")
+        raise NotPossible("nothing-to-do", f"No node of group {name} runs what an update brought it to.")
+
+
+def _send_group_back(change: Change, actor: Actor, found: GroupWayBack, reason: str, now: float) -> str:
+    for rollout_id, node_id in found.leaves:
+        rollout, row = locked_rollout(change, rollout_id), rollout_nodes.get(change.conn, rollout_id, node_id)
+        text = f"left out: group {found.group.name} is rolled back by {actor.name}{because(reason)}"
+        if row is not None:
+            with suppress(NotPossible):  # it may reboot at any moment, and finishes that
+                leave(change, actor, rollout, row, text, now)
+    members = tuple(one.node_id for one in found.goes)
+    spec = _spec(found.group.policy, found.group.id, members, reason)
+    resolved = Resolved((), spec.policy or found.group.policy, found.group.name, "", members)
+    return _begin(change, actor, spec, resolved, None, now).id
 
 
 def reverse_node(
