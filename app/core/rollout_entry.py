@@ -70,9 +70,18 @@ class Out:
 class Targets:
     """The images of one rollout, found by OS name and architecture."""
 
-    def __init__(self, kind: RolloutKind, targets: Sequence[TargetView], *, allow_downgrade: bool = False) -> None:
+    def __init__(
+        self,
+        kind: RolloutKind,
+        targets: Sequence[TargetView],
+        *,
+        allow_downgrade: bool = False,
+        elsewhere: Mapping[str, str] | None = None,
+    ) -> None:
+        """`elsewhere`: node id → why the rollout is not about it, though its selector takes it."""
         self.kind = kind
         self.allow_downgrade = allow_downgrade
+        self._elsewhere = elsewhere or {}
         self._targets: Mapping[tuple[str, str], TargetView] = {
             (target.os_id, canonical_arch(target.arch)): target for target in targets
         }
@@ -87,6 +96,8 @@ class Targets:
 
     def stays_out(self, node: NodeFacts) -> Out | None:
         """Why the node is not in the rollout (now); None: it is."""
+        if node.id in self._elsewhere:
+            return Out(self._elsewhere[node.id])
         if not node.commandable:
             return _held(HoldCode.NOT_COMMANDABLE, "it cannot be commanded", node)
         if node.absent:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from app.core.actors import CONDUCTOR, Actor
 from app.core.errors import NotPossible
+from app.core.group_policy import GroupPolicy
+from app.core.groups import Grouping
 from app.core.nodes import Node, Operation
 from app.core.rollout_ends import CALLED_BACK
 from app.core.rollout_entry import Targets
@@ -16,10 +18,21 @@ from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.orders import Wish, begin, locked_node, withdraw
 from app.services.rollout_acting import record, touch
+from app.services.rollout_groups import order_policy
 from app.services.rollout_spec import reader
 from app.services.rollout_waiting import UNTIL_ITS_END, targets_of, write_holds
 from app.services.rollout_ways_back import way_back_wish
-from app.store import audit, images, kept_ways_back, operations, rollout_nodes, rollout_queue, rollout_seen, rollouts
+from app.store import (
+    audit,
+    groups,
+    images,
+    kept_ways_back,
+    operations,
+    rollout_nodes,
+    rollout_queue,
+    rollout_seen,
+    rollouts,
+)
 from app.store.database import Change, Database, Priority
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollout_seen import Seen
@@ -97,7 +110,8 @@ def _order(db: Database, rollout_id: str, node_ids: Sequence[str], now: float) -
         able = [
             one.id for one in reader(change.conn, rollout, now).of(sorted(node_ids)) if not targets.staging_hold(one)
         ]
-        ordered = [node_id for node_id in able if _order_one(change, rollout, node_id, now)]
+        grouping = Grouping(groups.all_groups(change.conn))
+        ordered = [node_id for node_id in able if _order_one(change, rollout, node_id, grouping, now)]
         if ordered:
             after = {"nodes": ordered}
             subject = f"rollout:{rollout.id}"
@@ -106,7 +120,7 @@ def _order(db: Database, rollout_id: str, node_ids: Sequence[str], now: float) -
     return len(ordered)
 
 
-def _order_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bool:
+def _order_one(change: Change, rollout: Rollout, node_id: str, grouping: Grouping, now: float) -> bool:
     node = locked_node(change, node_id)
     row = rollout_nodes.get(change.conn, rollout.id, node_id)
     if row is None or row.state is not RolloutNodeState.WAITING or row.operation_id is not None:
@@ -115,7 +129,7 @@ def _order_one(change: Change, rollout: Rollout, node_id: str, now: float) -> bo
         return False  # somebody was faster; the next look says so
     if rollout.kind is RolloutKind.UPDATE and kept_ways_back.keeper_of(change.conn, node_id) is not None:
         return False  # what moved it ended at this moment, and its rollout goes on (rule 2)
-    wish = _wish(change, rollout, node)
+    wish = _wish(change, rollout, node, order_policy(grouping, rollout, node))
     if isinstance(wish, str):
         values = {"state": RolloutNodeState.LEFT.value, "text": wish, "hold": None, "ended_at": now}
         rollout_nodes.change(change.conn, row, **values)
@@ -149,10 +163,10 @@ def _in_the_way(rollout: Rollout, operation: Operation) -> bool:
     return operation.phase in ARMED
 
 
-def _wish(change: Change, rollout: Rollout, node: Node) -> Wish | str:
+def _wish(change: Change, rollout: Rollout, node: Node, policy: GroupPolicy) -> Wish | str:
     """What the node is to do, or why there is nothing that it could do."""
     if rollout.kind is RolloutKind.REBOOT:
-        return Wish(OperationKind.REBOOT, rollout_id=rollout.id, policy=rollout.policy)
+        return Wish(OperationKind.REBOOT, rollout_id=rollout.id, policy=policy)
     if rollout.kind is RolloutKind.ROLLBACK:
         return way_back_wish(change.conn, rollout, node)
     for image_id in rollout.targets:
@@ -164,7 +178,7 @@ def _wish(change: Change, rollout: Rollout, node: Node) -> Wish | str:
                 image.version,
                 image.digest,
                 rollout_id=rollout.id,
-                policy=rollout.policy,
+                policy=policy,
             )
     return f"there is no image for {node.os_id} {node.arch}"
 

@@ -18,6 +18,7 @@ from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.services.admission import gather
 from app.services.fleet_plans import FleetPlans
 from app.services.kept_ways_back import with_kept
+from app.services.rollout_groups import entry_targets
 from app.services.rollout_spec import RolloutSpec, as_now, members, resolve, rollout_of
 from app.store import kept_ways_back, rollout_facts, rollout_nodes, rollouts
 from app.store.database import Database
@@ -98,7 +99,8 @@ def preview(db: Database, what: RolloutSpec | str, now: float, plans: FleetPlans
         facts = members(conn, rollout, chosen, now)
         targets = rollout_facts.targets(conn, rollout.targets)
         kept = kept_ways_back.all_kept(conn)
-    entering, left = _sorted(rollout, Targets(rollout.kind, targets, allow_downgrade=rollout.allow_downgrade), facts)
+        entry = entry_targets(conn, rollout)
+    entering, left = _sorted(rollout, entry, facts)
     view = RolloutView(
         id=rollout.id,
         name=rollout.name,

@@ -13,10 +13,10 @@ from app.core.actors import Actor
 from app.core.errors import Invalid, NotPossible
 from app.core.holds import HoldCode
 from app.core.plan import Impossible
-from app.core.rollout_entry import Targets
 from app.core.rollouts import Move, RolloutKind, RolloutNodeState, move
 from app.core.snapshot import ServiceKey
 from app.services.rollout_acting import CHANGED, RolloutEventKind, because, enter, locked_rollout
+from app.services.rollout_groups import entry_targets
 from app.services.rollout_leaving import promote
 from app.services.rollout_preview import Preview, preview
 from app.services.rollout_spec import as_now
@@ -124,9 +124,7 @@ def _unfit(rollout: Rollout, why: str) -> NotPossible:
 
 
 def _rows(change: Change, rollout: Rollout, seen: Preview, now: float) -> list[dict[str, Any]]:
-    targets = Targets(
-        rollout.kind, rollout_facts.targets(change.conn, rollout.targets), allow_downgrade=rollout.allow_downgrade
-    )
+    targets = entry_targets(change.conn, rollout)
     wave_of = wave_numbers(seen)
     last = max(wave_of.values(), default=0) + 1
     found = [one.id for one in seen.entering] + [one.node_id for one in seen.left]

@@ -14,6 +14,7 @@ from app.core.holds import Hold, HoldCode
 from app.core.rollout_entry import RETURNS, Targets
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.services.rollout_acting import RolloutEventKind, record, tell, touch
+from app.services.rollout_groups import elsewhere, entry_targets
 from app.services.rollout_jitter import jitter_s
 from app.services.rollout_leaving import hold_json, leave, promote
 from app.services.rollout_orders import take_order
@@ -25,6 +26,7 @@ from app.store.rollout_facts import Facts
 from app.store.rollouts import Rollout
 
 _BATCH = 200
+_NOT_MOVED = (RolloutNodeState.WAITING, RolloutNodeState.ORDERED)
 _OPEN = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HALTED)
 
 
@@ -77,19 +79,15 @@ def _look(conn: Any, rollout: Rollout, now: float) -> tuple[list[Facts], list[Fa
     if rollout.kind is RolloutKind.UPDATE and selector is not None:
         newcomers = facts.newcomers(rollout.id, selector, _BATCH)
     codes = [code.value for code in RETURNS]
-    targets = _targets(conn, rollout)
+    targets = entry_targets(conn, rollout)
     returnable = facts.of(rollout_facts.returnable(conn, rollout.id, codes))
     return newcomers, [one for one in returnable if targets.stays_out(one) is None][:_BATCH]
-
-
-def _targets(conn: Any, rollout: Rollout) -> Targets:
-    return Targets(rollout.kind, rollout_facts.targets(conn, rollout.targets), allow_downgrade=rollout.allow_downgrade)
 
 
 def _add(change: Change, rollout: Rollout, newcomers: Sequence[Facts], now: float) -> list[str]:
     """Names of those that wait in it now; the others are in it as left, with the reason."""
     wave = rollout_nodes.last_wave(change.conn, rollout.id)
-    targets = _targets(change.conn, rollout)
+    targets = entry_targets(change.conn, rollout)
     rows = [entry_row(rollout, targets, facts, now) | {"wave": max(wave, 1)} for facts in newcomers]
     added = set(rollout_nodes.add_new(change.conn, rows))
     waits = {row["node_id"] for row in rows if row["state"] == RolloutNodeState.WAITING.value}
@@ -133,10 +131,14 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
             if rollout.kind is RolloutKind.UPDATE
             else []
         )
+        others = elsewhere(conn, rollout)
+        waiting = rollout_nodes.in_states(conn, rollout.id, _NOT_MOVED) if others else []
+        decided = {row.node_id: others[row.node_id] for row in waiting if row.node_id in others}
         absent = {one.id for one in reader(conn, rollout, now).away(rollout.id, _BATCH) if one.absent}
     why = dict.fromkeys(absent, _ABSENT)
     why |= {node_id: f"rollout {number} takes it" for node_id, number in taken}
     why |= dict.fromkeys(gone, "it left the group, or the fleet")
+    why |= decided
     if not why:
         return 0
     with db.write(Priority.BACKGROUND) as change:
@@ -154,7 +156,7 @@ _ABSENT = "it counts as absent"
 
 def _let_go(change: Change, rollout: Rollout, node_id: str, why: str, now: float) -> bool:
     row = rollout_nodes.get(change.conn, rollout.id, node_id)
-    if row is None or row.state not in (RolloutNodeState.WAITING, RolloutNodeState.ORDERED):
+    if row is None or row.state not in _NOT_MOVED:
         return False
     try:
         returns = (
