@@ -93,12 +93,13 @@ def finish(change: Change, report: OperationReport, node_id: str, now: float) ->
         since_s = counted_s + 2 * STEP_S
     verdict = judge(operation, report, Seen(node.boot_id, node.slots, node.health_state, since_s))
     checks = [msgspec.to_builtins(check) for check in report.failed_checks]
+    asked_why = operation.result_text if verdict.result is Result.CANCELLED else ""  # the node was not told
     end_operation(
         change,
         node,
         operation,
         verdict.result,
-        verdict.text,
+        asked_why or verdict.text,
         now,
         evidence=msgspec.to_builtins(report.evidence),
         failed_checks=checks,

@@ -69,7 +69,7 @@ def withdraw(change: Change, actor: Actor, node: Node, operation: Operation, rea
     if ends_at_once(node, operation):
         end_operation(change, node, operation, Result.CANCELLED, text, now, actor=actor.name)
     else:
-        operations.ask_to_cancel(change.conn, operation, now)
+        operations.ask_to_cancel(change.conn, operation, text, now)
         events.append(
             change.conn,
             node_id=node.id,
@@ -97,7 +97,7 @@ def _supersede(change: Change, node: Node, old: Operation, successor: str, now: 
         end_operation(change, node, old, Result.CANCELLED, "superseded before the node heard of it", now)
         return
     if old.cancel_asked_at is None:
-        operations.ask_to_cancel(change.conn, old, now)
+        operations.ask_to_cancel(change.conn, old, "a newer operation took its place", now)
         events.append(
             change.conn,
             node_id=node.id,

@@ -182,8 +182,9 @@ def end(
     return ended.rowcount == 1
 
 
-def ask_to_cancel(conn: Connection, operation: Operation, now: float) -> bool:
-    return _change_open(conn, operation, cancel_asked_at=now)
+def ask_to_cancel(conn: Connection, operation: Operation, text: str, now: float) -> bool:
+    """`text`: why, which is how it ends if the node says that it stopped."""
+    return _change_open(conn, operation, cancel_asked_at=now, result_text=text)
 
 
 def claim(conn: Connection, operation_ids: Sequence[str]) -> set[str]:
