@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 
@@ -18,15 +18,18 @@ from app.config import Settings
 from app.core.errors import Invalid, NotFound, NotPossible
 from app.core.groups import Group
 from app.core.policy_text import field_texts, read_changes
-from app.services import freezes, groups
+from app.services import freezes, groups, rollout_reverse
+from app.services.group_way_back import GroupWayBack, way_back_of_group
 from app.store import freezes as freeze_rows
 from app.store import groups as store
+from app.store import rollouts
 from app.store.database import open_database
 
 _FIELDS = click.argument("fields", nargs=-1, metavar="[FIELD=VALUE…]")
 _SELECTOR = click.option("--selector", help="Labels, as in zone=a,role!=db,canary,!lab; * for every node.")
 _PRECEDENCE = click.option("--precedence", type=int, help="Of a node's groups the highest decides; 0 unless given.")
 _CHANNEL = click.option("--channel", help="Channel that the group follows.")
+_NAMED = 4
 _REASON = click.option("--reason", required=True, help="Kept in the audit log.")
 
 
@@ -130,6 +133,37 @@ def remove(settings: Settings, name: str, reason: str) -> None:
         with db.read() as conn:
             group_id = _named(conn, name).id
         groups.remove(db, command_actor(), group_id, reason, time.time())
+
+
+@group.command("roll-back")
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only say what would go back to what; nothing is changed.")
+@_REASON
+@pass_settings
+def roll_back(settings: Settings, name: str, dry_run: bool, reason: str) -> None:
+    """Send each node of a group back to what it ran before; the group's updates stop."""
+    with closing(open_database(settings.database_url)) as db:
+        with db.read() as conn:
+            group_id = _named(conn, name).id
+            found = way_back_of_group(conn, group_id)
+        made_id = None if dry_run else rollout_reverse.reverse_group(db, command_actor(), group_id, reason, time.time())
+        for line in _told(found):
+            click.echo(line)
+        if made_id is not None:
+            with db.read() as conn:
+                made = rollouts.get(conn, made_id)
+            click.echo(f"Rollout {made.number if made is not None else made_id} sends them back.")
+
+
+def _told(found: GroupWayBack) -> Iterator[str]:
+    for stop in found.stops:
+        yield f"stops and rolls back rollout {stop.number} to {stop.version}"
+    for back in found.backs:
+        how = f"{back.local:,} from their slot" if back.local else "downloaded"
+        yield f"{back.nodes:,} from {back.version} back to {back.before or 'the version before'} ({how})"
+    for why, names in found.reasons:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        yield f"{len(names):,} stay: {why} ({', '.join(names[:_NAMED])}{more})"
 
 
 @click.command()

@@ -20,7 +20,8 @@ from app.core.group_policy import GroupPolicy
 from app.core.groups import Group
 from app.core.policy_text import FIELDS, field_texts, read_changes
 from app.core.windows import is_open, next_opening, next_openings
-from app.services import groups
+from app.services import groups, rollout_reverse
+from app.services.group_way_back import way_back_of_group
 from app.services.groups import Wish
 from app.store import channels, fleet, freezes
 from app.store import groups as store
@@ -209,6 +210,29 @@ def _wish() -> Wish:
         channel=typed.get("channel", ""),
         policy=read_changes({name: typed[name] for name in FIELDS if name in typed}),
     )
+
+
+@blueprint.get("/groups/<group_id>/roll-back")
+def roll_back_form(group_id: str) -> ResponseReturnValue:
+    return draw_form("groups/roll_back.html", read(partial(_way_back, group_id=group_id)))
+
+
+@blueprint.post("/groups/<group_id>/roll-back")
+def roll_back(group_id: str) -> ResponseReturnValue:
+    made: list[str] = []
+
+    def send_back() -> None:
+        made.append(rollout_reverse.reverse_group(console().db, actor(), group_id, reason(), now()))
+
+    values = partial(read, partial(_way_back, group_id=group_id))
+    answer = submit("groups/roll_back.html", values, f"/groups/{group_id}", send_back)
+    rollout = read(lambda conn: rollout_store.get(conn, made[0])) if made else None
+    return redirect(f"/rollouts/{rollout.number}", 303) if rollout is not None else answer
+
+
+def _way_back(conn: Connection, group_id: str) -> Mapping[str, Any]:
+    found = way_back_of_group(conn, group_id)
+    return {"group": found.group, "way_back": found}
 
 
 @blueprint.get("/groups/<group_id>/remove")

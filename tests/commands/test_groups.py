@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -13,9 +14,10 @@ from app.commands.groups import freeze, group, thaw
 from app.core.errors import TwinrootError
 from app.services.channels import ensure_defaults
 from app.services.fleet import ensure_fleet
+from app.store import schema
 from app.store.database import open_database
 from tests.commands.test_commands import Twinroot
-from tests.server_kit import NOW
+from tests.server_kit import NOW, add_node, add_operation, count_rows, digest_of, two_slots
 
 COMMANDS: dict[str, click.Command] = {"group": group, "freeze": freeze, "thaw": thaw}
 
@@ -105,3 +107,22 @@ def test_they_are_mounted(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     said = Twinroot(tmp_path).ok("--help")
     assert all(f"\n  {command} " in said for command in COMMANDS)
+
+
+def test_a_group_is_rolled_back_and_said_before(twinroot: Here, tmp_path: Path) -> None:
+    twinroot.ok("group", "add", "web", "--selector", "role=web", "--reason", "new")
+    nothing = twinroot.refused("group", "roll-back", "web", "--reason", "bad week")
+    assert "No node of group web runs what an update brought it to" in nothing
+    with closing(open_database(f"sqlite:///{tmp_path / 'twinroot.db'}")) as db:
+        with db.write() as change:
+            slots = two_slots("2.0", "1.0", passive_good=True)
+            now = {"version": "2.0", "booted_digest": digest_of("2.0"), "slots": slots, "labels": {"role": "web"}}
+            node_id = add_node(change.conn, "web-1", **now)
+            add_operation(change.conn, node_id, state="ended", result="succeeded", ended_at=NOW)
+        before = twinroot.ok("group", "roll-back", "web", "--dry-run", "--reason", "bad week")
+        assert before == "1 from 2.0 back to 1.0 (1 from their slot)\n"
+        assert count_rows(db, schema.rollouts) == 0
+        done = twinroot.ok("group", "roll-back", "web", "--reason", "bad week")
+        assert done == before + "Rollout 1 sends them back.\n"
+        assert count_rows(db, schema.rollouts) == 1
+    assert "already" in twinroot.refused("group", "roll-back", "web", "--reason", "again")

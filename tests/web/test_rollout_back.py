@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from app.config import Settings
-from app.store.database import Database
+from app.store import schema
+from app.store.database import Change, Database
 from tests import rollout_kit
 from tests.rollout_kit import add_rollout_node
-from tests.server_kit import NOW, add_node, digest_of
+from tests.server_kit import NOW, add_node, add_operation, digest_of, two_slots
 from tests.web.console_kit import Browser
 
 
@@ -40,3 +42,43 @@ def test_the_rest_of_a_rollout_that_was_sent_back_in_part_can_be_rolled_back(bro
     assert (offers(browser, part), offers(browser, whole)) == (True, False)
     assert not offers(browser, back)
     assert "leads back" in browser.get(f"{back}/reverse").text
+
+
+def moved_forth(change: Change, name: str) -> str:
+    """A node of group web that an update brought to 2.0."""
+    now = {"version": "2.0", "booted_digest": digest_of("2.0"), "slots": two_slots("2.0", "1.0", passive_good=True)}
+    node_id = add_node(change.conn, name, labels={"role": "web"}, **now)
+    add_operation(change.conn, node_id, state="ended", phase="idle", result="succeeded", ended_at=NOW)
+    return node_id
+
+
+def test_a_group_is_rolled_back_from_its_page(browser: Browser) -> None:
+    """It says before what goes back to what, what stops and who stays; afterwards there is nothing to roll back."""
+    with browser.db.write() as change:
+        group_id = rollout_kit.add_group(change.conn)
+        number = running(change, group_id)
+        moved_forth(change, "web-1")
+        add_node(change.conn, "web-2", labels={"role": "web"})
+        change.touch("groups", "rollouts")
+    page = f"/groups/{group_id}"
+    assert f"{page}/roll-back" in browser.get(page).text
+    asked = browser.get(f"{page}/roll-back").text
+    assert f"rollout {number}</a> to" in asked and "1 node, from the slot that is still there" in asked
+    assert "1 stays, web-2: no update is known" in asked
+    refused = browser.fill(f"{page}/roll-back", f"{page}/roll-back", reason="")
+    assert refused.status_code == 422 and "Say why" in refused.text
+    done = browser.fill(f"{page}/roll-back", f"{page}/roll-back", reason="bad week")
+    assert done.status_code == 303
+    made = browser.get(done.location or "").text
+    assert "bad week" in made and "web-1" in browser.get(f"{done.location}/nodes").text
+    with browser.db.read() as conn:
+        states = {row.number: row.state for row in conn.execute(select(schema.rollouts))}
+    assert states.pop(number) == "rolling-back" and list(states.values()) == ["running"]
+    again = browser.get(f"{page}/roll-back").text
+    assert "Nothing to roll back." in again and "already" in again and "<form" not in again.split("dialog-title")[1]
+
+
+def running(change: Change, group_id: str) -> int:
+    rollout_id = rollout_kit.add_rollout(change.conn, group_id=group_id)
+    query = select(schema.rollouts.c.number).where(schema.rollouts.c.id == rollout_id)
+    return change.conn.execute(query).scalar_one()
