@@ -34,6 +34,14 @@ class StillOn:
     way_back: WayBackChoice | None
 
 
+@dataclass(frozen=True, slots=True)
+class StepBack:
+    """A channel that points at the image; `version`: what it would point at, None: nothing."""
+
+    channel: str
+    version: str | None
+
+
 def withdraw(db: Database, actor: Actor, image_id: str, reason: str, now: float) -> None:
     """Channels step back to the image before, rollouts to it halt. NotPossible when it is withdrawn already."""
     need(reason, "Say why the image is withdrawn: everybody who used it will ask.")
@@ -86,6 +94,15 @@ def nodes_still_on(conn: Connection, image_id: str, limit: int = 200) -> list[St
         if node is not None:
             found.append(StillOn(node.id, node.name, way_back_of(node)))
     return found
+
+
+def steps_back(conn: Connection, image_id: str) -> list[StepBack]:
+    """Where the channels that point at the image would point after it was withdrawn, in the order of the channels."""
+    return [
+        StepBack(pointer.channel, before.version if (before := _before(conn, pointer)) is not None else None)
+        for pointer in channels.pointers(conn)
+        if pointer.image_id == image_id
+    ]
 
 
 def _found(change: Change, image_id: str) -> Image:

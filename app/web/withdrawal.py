@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from app.core.errors import Invalid, NotFound
 from app.services import bad_versions, withdrawal
 from app.store import bad_versions as bad_store
-from app.store import channels, images
+from app.store import images
 from app.web.context import actor, console, now, read
 from app.web.form_pages import draw_form, submit
 from app.web.forms import reason
@@ -64,7 +64,7 @@ def _image(conn: Connection, image_id: str) -> Mapping[str, Any]:
     return {
         "image": image,
         "nodes": images.adoption(conn).get(image.key, 0),
-        "pointing": [move for move in channels.pointers(conn) if move.image_id == image.id],
+        "steps": withdrawal.steps_back(conn, image.id),
         "still_on": withdrawal.nodes_still_on(conn, image_id, _NODES),
     }
 

@@ -42,6 +42,17 @@ def test_withdrawing_wants_the_version_typed_and_a_reason(browser: Browser) -> N
     assert points_at(browser) == "img_2.0"
 
 
+def test_the_dialog_says_what_each_channel_will_point_at(browser: Browser) -> None:
+    with browser.db.read() as conn:
+        beta = channels.find(conn, "beta")
+    assert beta is not None
+    promote(browser.db, OPERATOR, beta.id, "img_2.0", seen_image_id=None, reason="first", now=NOW)
+    text = browser.get("/images/img_2.0/withdraw").text
+    assert 'stable steps back to <span class="mono">1.0</span>' in text
+    assert "beta points nowhere then" in text
+    assert "No channel points at it" in browser.get("/images/img_1.0/withdraw").text
+
+
 def test_a_withdrawn_image_steps_back_and_lists_who_is_still_on_it(browser: Browser) -> None:
     answer = browser.fill("/images/img_2.0/withdraw", "/withdraw", typed_version="2.0", reason="leaks memory")
     assert (answer.status_code, answer.location) == (303, "/images/img_2.0")
