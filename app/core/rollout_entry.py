@@ -120,6 +120,12 @@ class Targets:
             return Hold(HoldCode.NOT_COMMANDABLE, "cannot be commanded", node.id)
         if not node.online:
             return offline_hold(node.id)
+        held = self.standing_hold(node)
+        moves = self.kind is RolloutKind.UPDATE and self.of(node) is not None
+        return keeping_hold(node.kept_for) if held is None and moves and node.kept_for is not None else held
+
+    def standing_hold(self, node: NodeFacts) -> Hold | None:
+        """Of these the reason that only a person ends; such a node proves nothing to others."""
         target = self.of(node)
         if self.kind is not RolloutKind.UPDATE or target is None:
             return None
@@ -130,7 +136,7 @@ class Targets:
             return held
         if target.digest in node.failed:
             return Hold(HoldCode.FAILED_HERE, f"{target.version} failed on it before; clear it there", node.id)
-        return keeping_hold(node.kept_for) if node.kept_for is not None else None
+        return None
 
     def version_hold(self, node: Runs, subject: str) -> Hold | None:
         """The part of `staging_hold` that is the same for all nodes that run this version."""

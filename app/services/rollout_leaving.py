@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from app.core.actors import Actor
 from app.core.errors import NotPossible
 from app.core.holds import Hold
+from app.core.rollout_entry import Targets
 from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.orders import locked_node, withdraw
 from app.services.rollout_acting import RolloutEventKind, tell, touch
-from app.store import canary_clocks, operations, rollout_nodes
+from app.store import canary_clocks, operations, rollout_facts, rollout_nodes
 from app.store.database import Change
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollouts import Rollout
 from wire.messages import Phase, Result
 
 _STOPPED = TERMINAL | {RolloutState.ROLLING_BACK}
+_LOOKED_AT = 200
+"""Nodes that are thought of at once."""
 _UNDER_WAY = (RolloutNodeState.WAITING, RolloutNodeState.ORDERED, RolloutNodeState.MOVING)
 
 
@@ -80,11 +85,31 @@ def promote(change: Change, rollout: Rollout, count: int, now: float) -> None:
     """So many more nodes are canaries, as far as there are any that have not moved; what has stopped needs none."""
     if rollout.state in _STOPPED:
         return
-    for row in rollout_nodes.next_for_canary(change.conn, rollout.id, count):
+    for row in _next(change.conn, rollout, count, now):
         rollout_nodes.change(change.conn, row, canary=True)
         text = f"{row.name} is a canary now, instead of one that left"
         tell(change, rollout, RolloutEventKind.CANARY, text, now, node_id=row.node_id)
     canary_clocks.stop(change.conn, rollout.id)
+
+
+def _next(conn: Connection, rollout: Rollout, count: int, now: float) -> list[RolloutNode]:
+    """Those that only a person could let move are passed over, as far as there are others: all would wait for them."""
+    targets = rollout_facts.targets(conn, rollout.targets)
+    entry = Targets(rollout.kind, targets, allow_downgrade=rollout.allow_downgrade)
+    digests = [target.digest for target in targets]
+    reader = rollout_facts.Reader(conn, digests, rollout.policy.absent_after_s, now)
+    able: list[RolloutNode] = []
+    first: list[RolloutNode] = []
+    looked_at = 0
+    while len(able) < count:
+        rows = rollout_nodes.next_for_canary(conn, rollout.id, _LOOKED_AT, after=looked_at)
+        barred = {one.id for one in reader.of([row.node_id for row in rows]) if entry.standing_hold(one) is not None}
+        able += [row for row in rows if row.node_id not in barred]
+        first = first or rows
+        looked_at += len(rows)
+        if len(rows) < _LOOKED_AT:
+            break
+    return (able or first)[:count]
 
 
 def hold_json(hold: Hold | None) -> dict[str, object] | None:

@@ -114,7 +114,8 @@ def preview(db: Database, what: RolloutSpec | str, now: float, plans: FleetPlans
         break_glass=rollout.break_glass,
         size=len(entering),
     )
-    made = _planned(rollout, _without(gather(db, now), rollout), view, entering, left, kept, now)
+    barred = {one.id for one in entering if entry.standing_hold(one) is not None}
+    made = _planned(rollout, _without(gather(db, now), rollout), view, entering, left, kept, barred, now)
     return replace(made, drafted=drafted, invalid=invalid)
 
 
@@ -168,13 +169,15 @@ def _planned(
     entering: tuple[Facts, ...],
     left: tuple[LeftOut, ...],
     kept: Mapping[str, Keeper],
+    barred: set[str],
     now: float,
 ) -> Preview:
     place_of = {node.id: number for number, node in enumerate(snapshot.nodes)}
     nodes = [place_of[facts.id] for facts in entering if facts.id in place_of]
     policy = rollout.policy
     wanted = policy.canaries.of(len(nodes)) if rollout.kind is not RolloutKind.ROLLBACK else 0
-    first = _canaries(snapshot, nodes, wanted, rollout, kept)
+    able = [node for node in nodes if snapshot.nodes[node].id not in barred]
+    first = _canaries(snapshot, able or nodes, wanted, rollout, kept)
     place = len(snapshot.rollouts)
     own = tuple(
         Candidate(node=node, rollout=place, operation_id="", ready=False, canary=node in first, since=now)

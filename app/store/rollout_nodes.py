@@ -214,12 +214,12 @@ def canaries(conn: Connection, rollout_id: str) -> list[RolloutNode]:
     return [rollout_node_of(row) for row in conn.execute(query.order_by(nodes.c.name, _c.node_id))]
 
 
-def next_for_canary(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNode]:
+def next_for_canary(conn: Connection, rollout_id: str, limit: int, *, after: int = 0) -> list[RolloutNode]:
     """Nodes that can take the place of a canary that left: those that are connected first, then by wave. One that is
-    not connected is better than none, which would open the gate to all."""
+    not connected is better than none, which would open the gate to all. `after`: without so many of the first."""
     query = _query().where(_c.rollout_id == rollout_id, ~_c.canary, _c.state.in_((_W, _O)))
     in_order = query.order_by(nodes.c.connection != "online", _c.wave, nodes.c.name, _c.node_id)
-    return [rollout_node_of(row) for row in conn.execute(in_order.limit(limit))]
+    return [rollout_node_of(row) for row in conn.execute(in_order.limit(limit).offset(after))]
 
 
 def under_way_back(conn: Connection) -> dict[str, int]:
