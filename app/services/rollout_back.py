@@ -193,7 +193,7 @@ def _write_down(change: Change, rollout: Rollout, seen: Seen, now: float) -> Non
     back = seen.result is Result.SUCCEEDED
     words = "is back" if back else f"did not get back: {seen.result_text or (seen.result or Result.UNKNOWN).value}"
     text = row.text if back else f"{row.text}; {words}".removeprefix("; ")
-    if not rollout_nodes.change(change.conn, row, back_ended_at=seen.ended_at or now, text=text):
+    if not rollout_nodes.change(change.conn, row, back_ended_at=seen.ended_at or now, text=text, hold=None):
         return
     if not back:
         tell(change, rollout, RolloutEventKind.NODE_FAILED, f"{row.name} {words}", now, node_id=row.node_id)

@@ -83,6 +83,7 @@ def test_rolling_back_a_group_stops_its_update_that_is_under_way(database: Datab
         world.tick()
     assert set(world.versions().values()) == {"1.0"}
     assert sum(node.boots == 1 for node in world.nodes.values()) == 3
+    assert all(row.hold is None for row in world.rows(rollout_id).values())  # nobody waits any more
 
 
 def test_what_an_earlier_update_moved_goes_back_beside_the_one_that_is_stopped(
