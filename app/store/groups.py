@@ -81,6 +81,11 @@ def member_ids(conn: Connection, selector: Selector) -> list[str]:
     return list(conn.execute(select(nodes.c.id).where(in_group(selector)).order_by(nodes.c.id)).scalars())
 
 
+def versions(conn: Connection, selector: Selector) -> set[str]:
+    """Versions that its nodes run; the empty one is unknown."""
+    return set(conn.execute(select(nodes.c.version).where(in_group(selector)).distinct()).scalars())
+
+
 def open_rollouts(conn: Connection, group_id: str) -> list[tuple[int, RolloutState]]:
     """Number and state of the group's rollouts that have not ended."""
     ended = [state.value for state in TERMINAL]

@@ -25,7 +25,7 @@ from app.store.rollouts import Rollout
 from app.web.context import actor, console, now, read
 from app.web.form_pages import draw_form, submit
 from app.web.forms import reason
-from app.web.rollout_plan import is_broad
+from app.web.rollout_plan import broad_words
 from app.web.rollout_plan_view import plan_view
 from app.web.rollout_show import found
 from app.web.rollout_stopped import cannot_resume
@@ -306,6 +306,8 @@ class Start:
     """Services that it takes to their floor."""
     typed: str
     """What must be typed; empty: nothing."""
+    broad: str
+    """Why."""
 
 
 def _of_start(rollout: Rollout) -> Mapping[str, Any]:
@@ -313,6 +315,9 @@ def _of_start(rollout: Rollout) -> Mapping[str, Any]:
     view = plan_view(seen.snapshot, seen.plan, rollout.id, "")
     never = seen.impossible_nodes()
     frozen = min(view.held, sum(each.count for each in view.frozen))
+    nodes = view.moving + view.held  # held ones may move later
+    group_size = nodes + len(seen.left) if rollout.group_id is not None else None
+    broad = broad_words(nodes, group_size, len(seen.snapshot.nodes))
     start = Start(
         moving=view.moving,
         canaries=sum(node.wave == 0 for node in view.nodes),
@@ -323,7 +328,8 @@ def _of_start(rollout: Rollout) -> Mapping[str, Any]:
         never=len(never),
         whole=bool(never) and never.issuperset(facts.id for facts in seen.entering),
         tight=tuple(row.name for row in view.worst if row.tight),
-        typed=_confirmed_by(rollout) if is_broad(view, len(seen.left)) else "",
+        typed=_confirmed_by(rollout) if broad else "",
+        broad=broad,
     )
     return {"start": start}
 

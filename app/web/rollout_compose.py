@@ -80,7 +80,7 @@ def _gather(conn: Connection) -> Mapping[str, Any]:
         "size": groups.members(conn, chosen.group.selector) if chosen.group else len(chosen.ids),
         "groups": [(group, groups.members(conn, group.selector)) for group in groups.all_groups(conn)],
         "targets": _targets(conn),
-        "target": request.values.get("target", "") or _linked_target(conn) or _usual_target(chosen),
+        "target": request.values.get("target", "") or _linked_target(conn) or _usual_target(conn, chosen),
         "kind": request.values.get("kind", RolloutKind.UPDATE.value),
         "usual": field_texts(policy),
         "groups_own": group_lines(policy),
@@ -155,8 +155,13 @@ def _linked_target(conn: Connection) -> str:
     return next((f"{kind}:{what}" for kind, what in named if what), "")
 
 
-def _usual_target(chosen: Nodes) -> str:
-    return f"channel:{chosen.group.channel_id}" if chosen.group and chosen.group.channel_id else ""
+def _usual_target(conn: Connection, chosen: Nodes) -> str:
+    """The channel that the group follows, unless all its nodes run what that points at: then a person has to say."""
+    if chosen.group is None or chosen.group.channel_id is None:
+        return ""
+    heads = {move.version for move in channels.pointers(conn) if move.channel_id == chosen.group.channel_id}
+    there = groups.versions(conn, chosen.group.selector) <= heads
+    return "" if there else f"channel:{chosen.group.channel_id}"
 
 
 def _spec(conn: Connection) -> RolloutSpec:

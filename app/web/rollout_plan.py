@@ -10,6 +10,7 @@ from typing import Any
 from flask import Response, request
 from flask.typing import ResponseReturnValue
 
+from app.core import snapshot_file
 from app.core.holds import HoldCode
 from app.core.policy_text import differences
 from app.core.rollouts import possible_moves
@@ -21,7 +22,7 @@ from app.web.htmx import render
 from app.web.live import live_page
 from app.web.rollout_holds import WORDS
 from app.web.rollout_outlook import window_words
-from app.web.rollout_plan_view import PlannedNode, PlanView, plan_view
+from app.web.rollout_plan_view import PlannedNode, plan_view
 from app.web.rollout_show import Asked, asked
 from app.web.rollout_waves import list_address
 from app.web.rollout_words import name, policy_lines, range_words, title
@@ -32,7 +33,7 @@ _STAYS = "as-it-is"
 """Nodes that have nothing to do: they run the version already, or their author left them out."""
 LIST_ROWS = 200
 BROAD_NODES = 50
-"""Starting more asks for the group's name."""
+"""Starting more asks for the group's name, however large group and fleet are."""
 
 
 def show_plan(rollout: Rollout) -> Response:
@@ -67,6 +68,15 @@ def _gather(rollout: Rollout) -> Mapping[str, Any]:
         "allowances": sorted("/".join(filter(None, key)) for key in rollout.allowances),
         "possible": {move.value for move in possible_moves(rollout.state)},
     }
+
+
+def save_snapshot(rollout: Rollout) -> Response:
+    """What the plan is made of, a draft's own nodes too, as a file that explains itself with no database."""
+    seen = preview(console().db, rollout.id, now())
+    response = Response(snapshot_file.dump(seen.snapshot), mimetype="application/json")
+    response.headers["Content-Disposition"] = f'attachment; filename="rollout-{rollout.number}-snapshot.json"'
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def policy_changes(drafted: Rollout, now_is: Rollout) -> list[tuple[str, str, str]]:
@@ -175,7 +185,18 @@ def _row(node: PlannedNode) -> PlannedRow:
     return PlannedRow(node.node_id, node.name, node.version, place, why)
 
 
-def is_broad(view: PlanView, left: int) -> bool:
-    """Whether starting it asks for the group's name: many nodes, or all of the group. Held ones may move later."""
-    nodes = view.moving + view.held
-    return nodes > BROAD_NODES or (nodes > 1 and not left)
+def broad_words(nodes: int, group_size: int | None, fleet_size: int) -> str:
+    """Why starting it asks for the group's name: it is about more than half of the group or of the fleet, or about
+    many nodes; empty where it is not. `nodes`: those that it moves, now or later. `group_size`: None for chosen nodes.
+    """
+    if nodes < 2:
+        return ""
+    if group_size is not None and 2 * nodes > group_size:
+        return f"It is about {_of(nodes, group_size)} nodes of the group."
+    if 2 * nodes > fleet_size:
+        return f"It is about {_of(nodes, fleet_size)} nodes of the fleet."
+    return f"It is about {nodes:,} nodes, more than {BROAD_NODES}." if nodes > BROAD_NODES else ""
+
+
+def _of(nodes: int, size: int) -> str:
+    return f"all {size:,}" if nodes >= size else f"{nodes:,} of {size:,}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
 from app.core.group_policy import Amount
 from app.core.rollouts import RolloutKind, RolloutState
 from app.store import channels, images, rollout_nodes, rollouts
 from app.store.database import Database
 from app.store.rollouts import Rollout
+from app.store.schema import nodes
 from tests import rollout_kit
 from tests import server_kit as kit
 from tests.web.console_kit import Browser
@@ -76,6 +78,18 @@ def test_where_to_is_preset_by_the_link_that_led_here(composer: Browser, databas
     assert (
         composer.form(f"/rollouts/new?group=web&channel={stable.id}", "/new").values["target"] == f"channel:{stable.id}"
     )
+
+
+def test_where_to_is_preset_only_where_it_leads_somewhere_else(composer: Browser, database: Database) -> None:
+    """A group follows stable, which points at NEW: once all its nodes run that, a person has to choose."""
+    with database.write() as change:
+        [stable] = [channel for channel in channels.all_channels(change.conn) if channel.name == "stable"]
+        rollout_kit.add_group(change.conn, "db", selector="role=db", channel_id=stable.id)
+    path = "/rollouts/new?group=db"
+    assert composer.form(path, "/new").values["target"] == f"channel:{stable.id}"
+    with database.write() as change:
+        change.conn.execute(update(nodes).values(version=NEW))
+    assert composer.form(path, "/new").values["target"] == ""
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from app.core import snapshot_file
+from app.core.plan_text import render
+from app.core.planner import plan
 from app.core.rollouts import RolloutState
 from app.store import rollout_nodes, rollouts, schema
 from app.store.database import Database
 from app.store.rollouts import Rollout
+from app.web.rollout_plan import broad_words
 from tests import rollout_kit
 from tests import server_kit as kit
 from tests.server_kit import NOW
@@ -113,13 +117,45 @@ def test_worst_moments_show_now_lowest_and_floor(browser: Browser, draft: str) -
     assert re.findall(r'<td class="num(?: tight)?">(\d+)', row[1]) == ["3", "2", "2"]
 
 
+def test_the_plan_can_be_saved_and_is_explained_without_a_database(browser: Browser, draft: str) -> None:
+    [link] = re.findall(r'href="(/rollouts/\d+/snapshot)" download', browser.get(draft).text)
+    answer = browser.get(link)
+    assert 'filename="rollout-1-snapshot.json"' in answer.headers["Content-Disposition"]
+    saved = snapshot_file.load(answer.data)
+    made = plan(saved)
+    assert sum(len(wave.nodes) for wave in made.waves) == 4, "as many as its page says"
+    assert "ledger" in render(made, saved)
+    stranger = Browser(browser.db, browser.settings, name="")
+    assert stranger.get(link).status_code in (302, 303, 401), "who may not see the page may not have the file"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "group", "fleet", "words"),
+    [
+        (1, 1, 1, ""),
+        (11, 12, 12, "11 of 12 nodes of the group"),
+        (12, 12, 22, "all 12 nodes of the group"),
+        (11, 22, 22, ""),
+        (12, 22, 22, "12 of 22 nodes of the group"),
+        (11, 22, 12, "11 of 12 nodes of the fleet"),
+        (11, None, 22, ""),
+        (12, None, 22, "12 of 22 nodes of the fleet"),
+        (51, 1000, 5000, "51 nodes, more than 50"),
+    ],
+)
+def test_what_is_broad_and_why(nodes: int, group: int | None, fleet: int, words: str) -> None:
+    found = broad_words(nodes, group, fleet)
+    assert words in found and bool(words) == bool(found)
+
+
 def test_starting_a_part_must_be_meant(browser: Browser, database: Database, draft: str) -> None:
-    refused = browser.fill(f"{draft}/start", "/start")
+    refused = browser.fill(f"{draft}/start", "/start", confirm="web")
     assert refused.status_code == 409
     assert "could never move" in refused.text
     assert stored(database).state is RolloutState.DRAFT
+    assert "It is about 5 of 7 nodes of the group." in browser.get(f"{draft}/start").text
     form = browser.form(f"{draft}/start", "/start")
-    form.values["anyway"] = "yes"
+    form.values |= {"anyway": "yes", "confirm": "web"}
     assert browser.submit(draft, form).location == draft
     assert stored(database).state is RolloutState.RUNNING
     assert "Pause" in browser.get(draft).text
@@ -176,7 +212,7 @@ def test_a_wave_that_is_none_sends_nobody_back(browser: Browser, database: Datab
 @pytest.fixture
 def running(browser: Browser, database: Database, draft: str) -> str:
     form = browser.form(f"{draft}/start", "/start")
-    form.values["anyway"] = "yes"
+    form.values |= {"anyway": "yes", "confirm": "web"}
     browser.submit(draft, form)
     with database.write() as change:
         rollout = stored(database)
