@@ -51,6 +51,9 @@ echo "GET http://127.0.0.1/healthz: 200"
 _POLICY = ("soak_s=20", "confirm_s=15", "offline_grace_s=10", "reconnect_allowance_s=10")
 """Minutes in production; seconds here, so that one can watch."""
 
+_WHERE = ("TWINROOT_DATA_DIR", "TWINROOT_HTTP", "TWINROOT_GATEWAY")
+"""What commands beside the demo must know of it."""
+
 GROUP = "demo"
 _GROUP_POLICY = (
     "canaries=1",
@@ -166,8 +169,9 @@ def run_demo(nodes: int) -> None:
             say(f"{nodes} nodes have joined. Sign in once, within 15 minutes:\n\n    {fleet.plane.login_link()}\n")
             say("Update a node to 1.1.0 (good), 1.2.0 (its check fails: watch it fall back) or 1.3.0 (does not boot).")
             say(f"Or roll 1.1.0 out: Rollouts, Compose, group {GROUP}. With 1.2.0 the canary stops it.\n")
-            where = " ".join(f"{name}={fleet.plane.environ[name]}" for name in ("TWINROOT_DATA_DIR", "TWINROOT_HTTP"))
-            say(f"Signed out? This prints another link:\n\n    {where} .venv/bin/twinroot login-link\n")
+            where = " ".join(f"{name}={fleet.plane.environ[name]}" for name in _WHERE)
+            say(f"Commands beside it, in another terminal, need:\n\n    export {where}\n")
+            say("Signed out? .venv/bin/twinroot login-link prints another link.")
             say("Ctrl-C stops all of it.")
             signal.pause()
     except LocalError as error:

@@ -62,7 +62,9 @@ def create(
         )
         key = server_keys.current_key(db, settings, now)
     click.echo(joining.join_command(settings, key.fingerprint, token))
-    click.echo(f"Token {token_id}: {uses} uses, until {moment(now + duration_s(expires))}.", err=True)
+    click.echo(
+        f"Token {token_id}: {uses} use{'s' if uses != 1 else ''}, until {moment(now + duration_s(expires))}.", err=True
+    )
 
 
 @join_token.command("list")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sim.fleet import ARCH, IMAGES, OS, demo_nodes
 from sim.scenario import NoBoot, ScenarioError, parse_scenario, read_scenario
 
 
@@ -24,6 +25,17 @@ def test_everything_that_the_page_shows_is_read() -> None:
     kinds = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `") and "fault" not in line[:8]}
     for kind in ("no-boot", "checks-fail", "lies", "containers-move", "power-cut", "flapping"):
         assert kind in kinds
+
+
+def test_the_scenario_beside_the_demo_fits_its_images_and_its_documented_token() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    scenario = read_scenario(docs / "scenarios" / "beside-the-demo.toml")
+    assert (scenario.fleet.os, scenario.fleet.arch) == (OS, ARCH)
+    assert scenario.fleet.version == IMAGES[0].version
+    assert set(scenario.fleet.zones) == {node.labels["zone"] for node in demo_nodes(12)}
+    never_boot = {image.version for image in IMAGES if image.boot != "ok"}
+    assert {fault.version for fault in scenario.faults if isinstance(fault, NoBoot)} == never_boot
+    assert f"--uses {scenario.fleet.nodes} " in (docs / "sim.md").read_text()
 
 
 @pytest.mark.parametrize(
