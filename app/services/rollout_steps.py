@@ -30,6 +30,7 @@ from app.services import (
     rollout_held_canaries,
     rollout_observe,
     rollout_orders,
+    rollout_own_holds,
     rollout_take_in,
     rollout_waiting,
 )
@@ -70,6 +71,7 @@ STEPS: tuple[RolloutStep, ...] = (
     RolloutStep(
         "rollout-waiting", rollout_waiting.note_holds, 10.0, _ROLLOUTS | _OPERATIONS | _NODES | _IMAGES | _RULES, 60.0
     ),
+    RolloutStep("rollout-own-holds", rollout_own_holds.note_own_holds, 10.0, _ROLLOUTS | _OPERATIONS | _NODES, 30.0),
     RolloutStep("rollout-held-canaries", rollout_held_canaries.replace_held, 10.0, _ROLLOUTS | _NODES, 30.0),
     RolloutStep("rollout-back-stopped", rollout_back.call_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
     RolloutStep("rollout-back-ended", rollout_back.observe_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),

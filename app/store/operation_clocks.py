@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Update, and_, bindparam, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Update, and_, bindparam, func, not_, or_, select, update
 
 from app.core.clocks import STEP_S
 from app.core.nodes import Operation, OperationState
@@ -50,7 +50,7 @@ def _maybe_overdue() -> Select[Any]:
     return _counting().where(or_(*(operations.c.heard_s > limit for limit in shortest)))
 
 
-_UNBEGUN = (Phase.IDLE, Phase.STAGED)
+UNBEGUN = (Phase.IDLE, Phase.STAGED)
 _OURS = ("lease", "gateway-away")
 """Holds of nodes that wait for us."""
 
@@ -62,14 +62,19 @@ _IDS_AT_ONCE = 500
 def held_by_nodes(conn: Connection, waiting: Sequence[Operation]) -> set[str]:
     """Ids of those whose connected nodes say, before they begin or before they ask for a lease, what holds them
     themselves: a way back that is kept, an inhibitor. Not of those that wait for us."""
-    ids = [one.id for one in waiting if one.phase in _UNBEGUN and one.cancel_asked_at is None]
+    ids = [one.id for one in waiting if one.phase in UNBEGUN and one.cancel_asked_at is None]
     found = set()
     for start in range(0, len(ids), _IDS_AT_ONCE):
-        for row in conn.execute(_HELD, {"ids": ids[start : start + _IDS_AT_ONCE]}):
-            own = any(hold["code"] not in _OURS for hold in row.activity.get("holds") or ())
-            if own and row.activity.get("operation_id") == row.id:
-                found.add(row.id)
+        rows = conn.execute(_HELD, {"ids": ids[start : start + _IDS_AT_ONCE]})
+        found |= {row.id for row in rows if own_words(row) is not None}
     return found
+
+
+def own_words(row: Row[Any]) -> str | None:
+    """What holds the order `row.id` on its node, which says `row.activity`; None: nothing of its own."""
+    if row.activity.get("operation_id") != row.id:
+        return None
+    return next((hold["text"] for hold in row.activity.get("holds") or () if hold["code"] not in _OURS), None)
 
 
 _HELD = (
@@ -79,14 +84,18 @@ _HELD = (
 )
 
 
-def _counting() -> Select[Any]:
-    waiting = and_(
+def asks() -> ColumnElement[bool]:
+    """Its node asked for its lease lately (see `due`): it waits for an answer of ours."""
+    return and_(
         operations.c.phase.not_in([phase.value for phase in (*ARMED, Phase.SOAKING)]),
         operations.c.lease_nonce_at.is_not(None),
         operations.c.cancel_asked_at.is_(None),
         operations.c.lease_nonce_at.between(bindparam("first"), bindparam("last")),
     )
-    query = every().where(operations.c.state == OperationState.OPEN.value, not_(waiting))
+
+
+def _counting() -> Select[Any]:
+    query = every().where(operations.c.state == OperationState.OPEN.value, not_(asks()))
     return query.order_by(operations.c.created_at, operations.c.id)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, tuple_, update
+from sqlalchemy import Connection, Select, and_, bindparam, not_, or_, select, tuple_, update
 
-from app.core.holds import Hold
+from app.core.holds import Hold, HoldCode
+from app.core.nodes import OperationState
 from app.core.rollouts import RolloutNodeState
-from app.store.schema import rollout_nodes
+from app.store.operation_clocks import UNBEGUN, asks, own_words
+from app.store.schema import nodes, operations, rollout_nodes
 
 
 def keep(conn: Connection, holds: Sequence[tuple[str, str, Hold]]) -> set[str]:
@@ -66,6 +69,44 @@ def put_anew(conn: Connection, holds: Sequence[tuple[str, str, Hold]]) -> None:
 
 
 _ORDERED = RolloutNodeState.ORDERED.value
+
+
+def own_words_of_nodes(
+    conn: Connection, asked_since: float, now: float
+) -> list[tuple[str, str, dict[str, Any] | None, str | None]]:
+    """(rollout id, node id, stored hold, what the node itself says of its order), of connected nodes that have their
+    order and neither begin nor ask (as operation_clocks.due has it), and of those whose stored hold is such a word."""
+    span = {"first": asked_since, "last": 2 * now - asked_since}
+    return [
+        (row.rollout_id, row.node_id, row.hold, own_words(row) if row.phase in UNBEGUN else None)
+        for row in conn.execute(_own(), span)
+    ]
+
+
+@cache
+def _own() -> Select[Any]:
+    unbegun = operations.c.phase.in_([phase.value for phase in UNBEGUN])
+    told = rollout_nodes.c.hold["code"].as_string() == HoldCode.NOT_READY.value
+    columns = rollout_nodes.c.rollout_id, rollout_nodes.c.node_id, rollout_nodes.c.hold
+    return (
+        select(*columns, operations.c.id, operations.c.phase, nodes.c.activity)
+        .join(operations, operations.c.id == rollout_nodes.c.operation_id)
+        .join(nodes, nodes.c.id == rollout_nodes.c.node_id)
+        .where(
+            rollout_nodes.c.state == _ORDERED,
+            operations.c.state == OperationState.OPEN.value,
+            operations.c.cancel_asked_at.is_(None),
+            nodes.c.connection == "online",
+            or_(told, and_(unbegun, not_(asks()))),
+        )
+        .order_by(rollout_nodes.c.rollout_id, rollout_nodes.c.node_id)
+    )
+
+
+def take_away(conn: Connection, rollout_id: str, node_ids: Sequence[str]) -> None:
+    """Nothing is known any more to hold these, which have their order and have not moved."""
+    here = rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.node_id.in_(node_ids)
+    conn.execute(update(rollout_nodes).where(*here, rollout_nodes.c.state == _ORDERED).values(hold=None))
 
 
 def as_json(hold: Hold) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from app.config import Settings
 from app.core.group_policy import Amount
 from app.core.rollouts import RolloutNodeState, RolloutState
 from app.store.database import Database
+from app.store.rollout_cells import held_groups
 from tests.services.rollout_world import QUICK, TIMING, World
 from tests.services.test_rollout_breaks import offline
 from tests.services.test_rollouts import ON_SQLITE, begin
@@ -37,7 +38,11 @@ def test_a_node_that_says_why_it_does_not_begin_waits(database: Database, settin
         world.tick()
     assert world.states(rollout_id) == {"n0": RolloutNodeState.ORDERED, "n1": RolloutNodeState.DONE}
     assert world.rollout(rollout_id).state is RolloutState.RUNNING
+    with database.read() as conn:
+        assert [(held.code, held.text) for held in held_groups(conn, rollout_id)] == [("not-ready", KEEPS.text)]
     world.nodes["n0"].own_hold = None
+    world.tick()
+    assert world.rows(rollout_id)["n0"].hold is None
     world.run(rollout_id, until=RolloutState.SUCCEEDED)
     assert world.versions() == {"n0": "2.0", "n1": "2.0"}
 
