@@ -77,7 +77,7 @@ def own_words(row: Row[Any]) -> str | None:
     return next((hold["text"] for hold in row.activity.get("holds") or () if hold["code"] not in _OURS), None)
 
 
-_HELD = (
+_HELD: Select[Any] = (
     select(operations.c.id, nodes.c.activity)
     .join(nodes, nodes.c.id == operations.c.node_id)
     .where(operations.c.id.in_(bindparam("ids", expanding=True)), nodes.c.connection == "online")
