@@ -38,8 +38,9 @@ def _lines(plan: Plan, snapshot: Snapshot) -> Iterator[str]:
         yield _listed("absent, counted nowhere", plan.absent, snapshot)
     if plan.loses_way_back:
         yield _listed("lose their local way back", plan.loses_way_back, snapshot)
+    drafts = {candidate.rollout for candidate in snapshot.candidates}  # a draft without any is not what was planned
     for place, rollout in enumerate(snapshot.rollouts):
-        if rollout.state in ACTIVE or rollout.state is RolloutState.DRAFT:
+        if rollout.state in ACTIVE or (rollout.state is RolloutState.DRAFT and place in drafts):
             yield _duration(plan, snapshot, place)
 
 

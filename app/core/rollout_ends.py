@@ -86,7 +86,8 @@ def stops(policy: GroupPolicy, tally: Tally) -> str | None:
         return None
     example = f", the last: {tally.first_failure}" if tally.first_failure else ""
     unreachable = f" ({tally.unreachable} because nothing could be reached)" if tally.unreachable else ""
-    return f"{tally.failed} of {tally.attempted} nodes failed{unreachable}, and {allowed} may{example}"
+    nodes = "node" if tally.attempted == 1 else "nodes"
+    return f"{tally.failed} of {tally.attempted} {nodes} failed{unreachable}, and {allowed} may{example}"
 
 
 def blames_version(policy: GroupPolicy, tally: Tally) -> bool:

@@ -35,6 +35,18 @@ def test_the_list_shows_what_is_under_way_first(console: Console) -> None:
     assert "4 of 41 nodes failed" in page, "a halted one says why"
 
 
+def test_words_of_one_and_of_a_halt_are_said_once(browser: Browser, database: Database) -> None:
+    with database.write() as change:
+        id = rollout_kit.add_rollout(
+            change.conn, state="halted", state_text="Halted: canary web-1 failed", started_at=NOW
+        )
+        rollout_kit.add_rollout_node(change.conn, id, kit.add_node(change.conn))
+    [path] = set(re.findall(r'href="(/rollouts/\d+)"', browser.get("/rollouts").text))
+    page = re.sub(r"<[^>]+>|\s+", " ", browser.get(path).text)
+    assert page.count("Halted") == 1 and "Canary web-1 failed" in page
+    assert "1 has not moved" in page
+
+
 def test_nodes_that_left_are_not_waited_for_in_the_list(browser: Browser, database: Database) -> None:
     with database.write() as change:
         for state in ("running", "aborted"):

@@ -124,7 +124,8 @@ def test_the_plan_can_be_saved_and_is_explained_without_a_database(browser: Brow
     saved = snapshot_file.load(answer.data)
     made = plan(saved)
     assert sum(len(wave.nodes) for wave in made.waves) == 4, "as many as its page says"
-    assert "ledger" in render(made, saved)
+    said = render(made, saved)
+    assert "ledger" in said and said.count("rollout 1: ") == 1
     stranger = Browser(browser.db, browser.settings, name="")
     assert stranger.get(link).status_code in (302, 303, 401), "who may not see the page may not have the file"
 
