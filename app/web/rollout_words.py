@@ -89,7 +89,7 @@ def range_words(estimate: Estimate) -> str:
         return ""
     if math.isinf(estimate.low_s):
         return "beyond the windows of the next months"
-    low = span(estimate.low_s)
+    low = span(estimate.low_s // 60 * 60)  # never rounded up: it has to hold
     if math.isinf(estimate.high_s):
         return f"at least {low}"
     high = span(estimate.high_s)
