@@ -56,7 +56,8 @@ def seed_rollouts(db: Database, now: float) -> dict[str, int]:
         group = kit.add_group(conn, policy=POLICY)
         images = list(conn.execute(select(schema.images.c.id).where(schema.images.c.version == NEW)).scalars())
         columns = schema.nodes.c.id, schema.nodes.c.name
-        nodes = [tuple(row) for row in conn.execute(select(*columns).where(schema.nodes.c.admission == "admitted"))]
+        admitted = select(*columns).where(schema.nodes.c.admission == "admitted").order_by(schema.nodes.c.name)
+        nodes = [tuple(row) for row in conn.execute(admitted)]
         numbers = {}
         for place, (state, share) in enumerate(_STATES):
             age = 3600.0 * (len(_STATES) - place) * 12 if state in _ENDED else 5400.0
