@@ -18,7 +18,7 @@ from app.core.rollouts import TERMINAL, RolloutState
 from app.core.services import scope_of
 from app.core.snapshot import NodeView, ServiceKey
 from app.services.service_views import Frozen
-from app.store import fleet, freezes, gateways, groups, rollouts
+from app.store import channels, fleet, freezes, gateways, groups, rollouts
 from app.store import snapshot as store
 from app.store.rollouts import Rollout
 from wire.messages import EvidenceClass, HealthState, Phase
@@ -70,9 +70,9 @@ def read_setting(conn: Connection, now: float) -> Setting:
         gateways=gateways.all_seen(conn),
         channel_heads={
             (channel, os, canonical_arch(arch)): digest
-            for (channel, os, arch), digest in store.channel_heads(conn).items()
+            for (channel, os, arch), digest in channels.heads(conn).items()
         },
-        channel_names=store.channel_names(conn),
+        channel_names=channels.names(conn),
         grouping=Grouping(found),
     )
 

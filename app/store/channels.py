@@ -138,3 +138,22 @@ def point(
             channel_id=channel_id, os=os, arch=arch, image_id=image_id, actor=actor, reason=reason, at=now
         )
     )
+
+
+def heads(conn: Connection) -> dict[tuple[str, str, str], str]:
+    """(channel id, OS, architecture) → digest of the image that it points at now."""
+    return {(row[0], row[1], row[2]): row[3] for row in conn.execute(_HEADS)}
+
+
+_HEADS = (
+    select(channel_moves.c.channel_id, channel_moves.c.os, channel_moves.c.arch, images.c.digest)
+    .join(images, images.c.id == channel_moves.c.image_id)
+    .where(channel_moves.c.until.is_(None))
+)
+
+
+def names(conn: Connection) -> dict[str, str]:
+    return {row[0]: row[1] for row in conn.execute(_NAMES)}
+
+
+_NAMES = select(channels.c.id, channels.c.name)

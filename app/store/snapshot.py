@@ -19,8 +19,6 @@ from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.store.schema import (
     bad_versions,
-    channel_moves,
-    channels,
     containers,
     failed_versions,
     images,
@@ -361,25 +359,6 @@ def image_rows(conn: Connection, image_ids: Sequence[str]) -> dict[str, Any]:
     """The images that rollouts, orders and pins lead to."""
     query = _image_rows()
     return {row.id: row for row in of_ids(conn, query, images.c.id, sorted(set(image_ids)))}
-
-
-def channel_heads(conn: Connection) -> dict[tuple[str, str, str], str]:
-    """(channel id, OS, architecture) → digest of the image that it points at now."""
-    return {(row[0], row[1], row[2]): row[3] for row in conn.execute(_HEADS)}
-
-
-_HEADS = (
-    select(channel_moves.c.channel_id, channel_moves.c.os, channel_moves.c.arch, images.c.digest)
-    .join(images, images.c.id == channel_moves.c.image_id)
-    .where(channel_moves.c.until.is_(None))
-)
-
-
-def channel_names(conn: Connection) -> dict[str, str]:
-    return {row[0]: row[1] for row in conn.execute(_NAMES)}
-
-
-_NAMES = select(channels.c.id, channels.c.name)
 
 
 def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
