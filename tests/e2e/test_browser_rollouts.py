@@ -193,7 +193,9 @@ def test_a_bad_image_halts_at_its_canaries_and_says_why(operator: Visitor) -> No
     state(page, "halted")
     expect(page.locator("main")).to_contain_text("Canary")
     assert tile(page, "failed") <= 2, "nobody but canaries was exposed"
-    expect(page.locator("main")).to_contain_text("There are two ways on")
+    expect(page.locator(".two-ways")).to_contain_text(
+        "Every node that this rollout touched goes to the version that it had"
+    )
     act(page, "Roll back", reason="it is bad")
     state(page, "rolled back")
 
