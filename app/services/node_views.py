@@ -69,8 +69,7 @@ def read_setting(conn: Connection, now: float) -> Setting:
         rollouts=tuple(rollouts.in_states(conn, OPEN_STATES)),
         gateways=gateways.all_seen(conn),
         channel_heads={
-            (channel, os, canonical_arch(arch)): digest
-            for (channel, os, arch), digest in channels.heads(conn).items()
+            (channel, os, canonical_arch(arch)): digest for (channel, os, arch), digest in channels.heads(conn).items()
         },
         channel_names=channels.names(conn),
         grouping=Grouping(found),
