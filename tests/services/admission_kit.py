@@ -13,6 +13,7 @@ from app.services.admission_apply import Applied, Chosen, apply
 from app.services.desired import lease_answer
 from app.services.node_views import Setting
 from app.services.operations import ask_lease
+from app.services.service_watch import ServiceWatch
 from app.store import leases, schema
 from app.store.database import Database
 from tests import server_kit as kit
@@ -121,3 +122,17 @@ def choose(db: Database, now: float) -> tuple[Setting, list[Chosen]]:
 
 def grant(db: Database, seen: tuple[Setting, list[Chosen]], now: float) -> Applied:
     return apply(db, *seen, now)
+
+
+THREE = ("a", "b", "c")
+
+
+def three_asking(db: Database) -> list[str]:
+    """Three nodes with a replica of shop/web each, all of them asking; the group's budget alone would let all go."""
+    gateway(db)
+    group(db)
+    ids = [node(db, name, ["web"]) for name in THREE]
+    ServiceWatch().step(db, NOW)
+    for node_id in ids:
+        asks(db, node_id)
+    return ids

@@ -13,28 +13,30 @@ from sqlalchemy import delete, func, select, update
 from app.services import declare, freezes, services
 from app.services.admission import grant_leases
 from app.services.admission_apply import Chosen
-from app.services.service_watch import ServiceWatch
 from app.store import schema
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import NOW, OPERATOR
 from tests.services import admission_kit as fleet
-from tests.services.admission_kit import answer, asks, change_node, choose, grant, group, holders, node, told
+from tests.services.admission_kit import (
+    THREE,
+    answer,
+    asks,
+    change_node,
+    choose,
+    grant,
+    group,
+    holders,
+    node,
+    three_asking,
+    told,
+)
 from wire.messages import LeaseGrant, LeaseWait
-
-THREE = ("a", "b", "c")
 
 
 @pytest.fixture
 def three(database: Database) -> list[str]:
-    """Three nodes with a replica of shop/web each, all of them asking; the group's budget alone would let all go."""
-    fleet.gateway(database)
-    group(database)
-    ids = [node(database, name, ["web"]) for name in THREE]
-    ServiceWatch().step(database, NOW)
-    for node_id in ids:
-        asks(database, node_id)
-    return ids
+    return three_asking(database)
 
 
 def test_a_floor_lets_one_of_three_replicas_go(database: Database, three: list[str]) -> None:

@@ -8,27 +8,16 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from app.services.admission import FULL_S, Admission, gather
-from app.services.service_watch import ServiceWatch
 from app.store import schema
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import NOW
-from tests.services import admission_kit as fleet
-from tests.services.admission_kit import asks, change_node, group, holders, node
-
-THREE = ("a", "b", "c")
+from tests.services.admission_kit import THREE, asks, change_node, holders, node, three_asking
 
 
 @pytest.fixture
 def three(database: Database) -> list[str]:
-    """Three nodes with a replica of shop/web each, all of them asking; the group's budget alone would let all go."""
-    fleet.gateway(database)
-    group(database)
-    ids = [node(database, name, ["web"]) for name in THREE]
-    ServiceWatch().step(database, NOW)
-    for node_id in ids:
-        asks(database, node_id)
-    return ids
+    return three_asking(database)
 
 
 def test_a_tick_without_news_does_nothing(database: Database, three: list[str]) -> None:
