@@ -51,6 +51,7 @@ function restore(root) {
   }
 }
 
+const here = () => location.href.replace(/#.*/, "");
 const forget = (root) => kept(root).forEach((form) => sessionStorage.removeItem(key(form)));
 
 export function startDrafts() {
@@ -61,12 +62,13 @@ export function startDrafts() {
     sessionStorage.setItem(key(form), JSON.stringify(Object.fromEntries(typed)));
   });
   document.addEventListener("submit", (event) => {
-    if (event.target.matches("form[data-keep]")) sessionStorage.setItem("sent", key(event.target));
+    if (event.target.matches("form[data-keep]")) sessionStorage.setItem("sent", JSON.stringify([key(event.target), here()]));
   });
-  const sent = sessionStorage.getItem("sent");
+  const [sent, from] = JSON.parse(sessionStorage.getItem("sent") ?? "[]");
+  const answer = document.referrer === from; // and not a page that was opened before the answer had loaded
   const back = kept(document).some((form) => key(form) === sent);
   const refused = document.querySelector("main[data-refused]");
-  if (sent && !back && !refused) sessionStorage.removeItem(sent); // it went through
+  if (sent && answer && !back && !refused) sessionStorage.removeItem(sent); // it went through
   sessionStorage.removeItem("sent");
   restore(document);
 }

@@ -166,6 +166,23 @@ def test_an_expired_sign_in_says_so_and_loses_nothing(browser: Browser, fleet: R
         expect(page.get_by_label("Reason")).to_have_value("")
 
 
+def test_an_answer_that_never_loaded_whole_loses_nothing(browser: Browser, fleet: Running) -> None:
+    id = fleet.node("web-eu-west-1c-03")
+    with visitor(browser, fleet.url, fleet.link()) as reader:
+        page = reader.page(f"/nodes/{id}/rename")
+        page.get_by_label("Reason").fill("typed with care")
+        with fleet.db.write() as change:
+            change.conn.execute(delete(schema.sessions))
+        page.route("**/static/app.js*", lambda route: route.abort())
+        with reader.expecting("401", "ERR_FAILED"):
+            page.get_by_role("button", name="Rename").click()
+            expect(page.get_by_role("heading", name="Sign in again")).to_be_visible()
+            page.unroute_all()
+            page.goto(fleet.link())
+        page.goto(f"{fleet.url}/nodes/{id}/rename")
+        expect(page.get_by_label("Reason")).to_have_value("typed with care")
+
+
 def test_a_page_left_open_past_the_sign_in_leads_back(browser: Browser, fleet: Running) -> None:
     id = fleet.node("web-eu-west-1c-03")
     with visitor(browser, fleet.url, fleet.link()) as reader:
