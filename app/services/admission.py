@@ -162,7 +162,7 @@ class Admission:
         with db.read() as conn:
             again = [found.lease.operation_id for found in leases.asking_again(conn, now - ANSWER_WITHIN_S)]
         if again:
-            renew(db, again, now)
+            renew(db, again, now, lambda setting: _shut(setting, self._gates))
         with db.read() as conn:
             if not store.anything_wanted(conn):
                 self._known, self._edge_at = None, now + FULL_S

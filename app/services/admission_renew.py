@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -14,7 +14,7 @@ from app.core.leases import ANSWER_WITHIN_S, retry_s
 from app.core.plan_check import Budgets, Costs, Supply, check_admitted
 from app.core.rollouts import ACTIVE
 from app.core.services import label_of
-from app.core.snapshot import ServiceKey
+from app.core.snapshot import NodeView, ServiceKey
 from app.core.windows import is_open
 from app.services.away import Away, domains_of, services_of
 from app.services.domain_losses import current
@@ -22,15 +22,20 @@ from app.services.node_views import NodeReader, Setting, read_setting
 from app.services.rollout_views import loss_holds
 from app.store import fleet, leases, nodes, operations
 from app.store.database import Database, Priority
+from app.store.rollouts import Rollout
+from app.store.snapshot import bad_digests
 from wire.messages import OperationKind
 
+Shut = Callable[[Setting], Mapping[str, tuple[Hold, ...]]]
+"""By rollout, and by group for orders to one of its nodes: the health gates that are shut."""
 
-def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
+
+def renew(db: Database, operation_ids: Sequence[str], now: float, shut: Shut = lambda setting: {}) -> None:
     """Requests of nodes whose lease is still out on the same boot: under the new nonce, while that breaks nothing.
 
     Each is looked at as if it asked for the first time, with what runs on it now: a replica may have moved to it since,
-    another have died. Those that do not fit wait, and what they hold stays reserved, for nobody knows whether they use
-    it.
+    another have died, its version have become bad. Those that do not fit wait, and what they hold stays reserved, for
+    nobody knows whether they use it.
     """
     with db.write(Priority.BACKGROUND) as change:
         fleet.lock(change.conn)
@@ -38,9 +43,10 @@ def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
             nodes.lock_row(change.conn, node_id)
         setting = read_setting(change.conn, now)
         away, losses = Away(change.conn, setting), current(change.conn, now, setting.groups)
+        gates, bad = shut(setting), bad_digests(change.conn)
         for found in leases.asking_again(change.conn, now - ANSWER_WITHIN_S, operation_ids):
             as_now = _Now(change.conn, found, away, setting)
-            hold = _stopped(found, setting, losses) or as_now.hold()
+            hold = _stopped(found, setting, losses, gates) or as_now.hold(bad)
             if hold is None:
                 taken = [(scope, name, replicas) for (scope, name), replicas in sorted(as_now.taken.items())]
                 leases.renew(change.conn, found.lease, found.nonce, taken, now)
@@ -50,12 +56,15 @@ def renew(db: Database, operation_ids: Sequence[str], now: float) -> None:
             change.touch(f"desired:{found.lease.node_id}")
 
 
-def _stopped(found: leases.Renewal, setting: Setting, losses: Sequence[Loss]) -> Hold | None:
-    """Its rollout does not run, a freeze holds it, its window has closed, or much of a domain was lost at once."""
+def _stopped(
+    found: leases.Renewal, setting: Setting, losses: Sequence[Loss], gates: Mapping[str, tuple[Hold, ...]]
+) -> Hold | None:
+    """Its rollout does not run, a freeze holds it, its window has closed, much of a domain was lost at once, or a
+    health gate is shut."""
     rollout = next((each for each in setting.rollouts if each.id == found.rollout_id), None)
     if found.rollout_id and (rollout is None or rollout.state not in ACTIVE):
         return Hold(HoldCode.NOT_RUNNING, "waits for its rollout, which does not run", found.rollout_id)
-    if found.kind == OperationKind.ROLLBACK or (rollout is not None and rollout.leads_back):
+    if _leads_back(found, rollout):
         return None
     member_of, passes = setting.grouping.of(found.labels), rollout is not None and rollout.break_glass
     frozen = None if passes else freeze_hold(setting.freezes, [group.id for group in member_of], setting.now)
@@ -63,7 +72,26 @@ def _stopped(found: leases.Renewal, setting: Setting, losses: Sequence[Loss]) ->
         return frozen
     if member_of and not passes and not is_open(member_of[0].policy.windows, setting.now):
         return Hold(HoldCode.WINDOW, f"asked again, and the window of group {member_of[0].name} has closed")
-    return next(iter(loss_holds(losses, setting.now)), None)
+    asked = found.rollout_id or (member_of[0].id if member_of else "")
+    return next(iter((*loss_holds(losses, setting.now), *gates.get(asked, ()))), None)
+
+
+def _leads_back(found: leases.Renewal, rollout: Rollout | None) -> bool:
+    return found.kind == OperationKind.ROLLBACK or (rollout is not None and rollout.leads_back)
+
+
+def _barred(found: leases.Renewal, node: NodeView, bad: Mapping[str, str], back: bool) -> Hold | None:
+    """Its version became bad since, here or everywhere, or the node was pinned to another; pins do not stop the way
+    back."""
+    if not found.digest:
+        return None
+    if node.pinned_to and node.pin_digest != found.digest and not back:
+        return Hold(HoldCode.PINNED, f"asked again, and is pinned to {node.pinned_to} now", node.id)
+    if found.digest in node.failed and not found.override_failed:
+        return Hold(HoldCode.FAILED_HERE, f"asked again, and {found.version} failed on it since", node.id)
+    if found.digest in bad:
+        return Hold(HoldCode.BAD_VERSION, f"asked again, and {found.version} is bad: {bad[found.digest]}", found.digest)
+    return None
 
 
 class _Now:
@@ -77,7 +105,8 @@ class _Now:
         placements = self._view.placements if self._view is not None else ()
         self.taken = {keys[place]: replicas for place, replicas in placements}
 
-    def hold(self) -> Hold | None:
+    def hold(self, bad: Mapping[str, str]) -> Hold | None:
+        """`bad`: digest → why it is bad everywhere."""
         view, override = self._view, self._found.override_floor
         if view is None or view.absent or not view.online or not view.commandable:
             return Hold(HoldCode.OFFLINE, "asked again, and cannot be reached now", self._found.lease.node_id)
@@ -85,6 +114,9 @@ class _Now:
             text = "asked again, and what runs on it is not known, and it may be a service"
             return Hold(HoldCode.PLACEMENT_UNKNOWN, text, view.id)
         rollout = next((each for each in self._setting.rollouts if each.id == self._found.rollout_id), None)
+        barred = _barred(self._found, view, bad, _leads_back(self._found, rollout))
+        if barred is not None:
+            return barred
         costs = Costs(
             node=view.id,
             already_missing=replace(view, reserved=False).missing,

@@ -18,7 +18,7 @@ from app.core.slots import ARMED
 from app.store.fleet import FLEET_ID
 from app.store.nodes import LAST_SEEN
 from app.store.schema import gateways, leases, nodes, operations
-from wire.messages import Phase, Slot
+from wire.messages import OperationKind, Phase, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,11 @@ class Renewal:
     kind: str
     rollout_id: str | None
     labels: Mapping[str, str]
+    digest: str
+    """What it moves to; empty for a reboot."""
+    version: str
     override_floor: bool
+    override_failed: bool
     placement_told: bool
     """What runs on the node was said over its present connection."""
 
@@ -256,7 +260,10 @@ _ANY = select(leases.c.operation_id).where(leases.c.ended_at.is_(None)).limit(1)
 
 
 def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | None = None) -> list[Renewal]:
-    """Newest requests (not older than `since`) of nodes that hold a lease on the boot that they got it in; by node."""
+    """Newest requests (not older than `since`) of nodes that hold a lease on the boot that they got it in; by node.
+
+    Who is on its way by now asked before its lease reached it: it uses that, and waits for no answer.
+    """
     if conn.execute(_ANY).first() is None:
         return []
     query = (
@@ -266,7 +273,10 @@ def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | 
             operations.c.kind,
             operations.c.hold,
             operations.c.rollout_id.label("of_rollout"),
+            operations.c.target_digest,
+            operations.c.target_version,
             operations.c.override_floor,
+            operations.c.override_failed,
             nodes.c.labels,
             nodes.c.placement_told,
         )
@@ -280,6 +290,7 @@ def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | 
             operations.c.lease_nonce != leases.c.nonce,
             operations.c.lease_nonce_at >= since,
             nodes.c.boot_id == leases.c.old_boot_id,
+            nodes.c.phase.not_in([phase.value for phase in ARMED]),
             nodes.c.admission == Admission.ADMITTED.value,
             nodes.c.conflict.is_(None),
         )
@@ -294,7 +305,10 @@ def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | 
             row.kind,
             row.of_rollout,
             row.labels,
+            row.target_digest if row.kind != OperationKind.REBOOT.value else "",
+            row.target_version,
             row.override_floor,
+            row.override_failed,
             row.placement_told,
         )
         for row in conn.execute(query)

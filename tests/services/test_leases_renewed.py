@@ -7,10 +7,13 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import delete, select, update
 
-from app.services.admission import grant_leases
-from app.store import leases, schema
+from app.core.holds import Hold, HoldCode
+from app.services.admission import Admission, grant_leases
+from app.store import bad_versions, failed_versions, leases, schema
 from app.store import services as rows
 from app.store.database import Database
+from app.store.nudges import EVERYTHING
+from tests import server_kit as kit
 from tests.server_kit import NOW
 from tests.services import admission_kit as fleet
 from tests.services.admission_kit import answer, asks, change_node, group, holders, node, told
@@ -92,6 +95,24 @@ def _back_and_not_told_yet(db: Database, a: str, _b: str) -> None:
     change_node(db, a, placement_told=False)
 
 
+def _failed_here(db: Database, a: str, _b: str) -> None:
+    with db.write() as change:
+        failed_versions.remember(change.conn, a, kit.digest_of("2.0"), "2.0", "panicked", None, NOW)
+        change.touch(f"node:{a}")
+
+
+def _withdrawn(db: Database, _a: str, _b: str) -> None:
+    with db.write() as change:
+        bad = bad_versions.BadVersion(kit.digest_of("2.0"), "2.0", "eats data", bad_versions.Cause.WITHDRAWN, "mb", NOW)
+        bad_versions.remember(change.conn, bad)
+
+
+def _pinned_to_another(db: Database, a: str, _b: str) -> None:
+    with db.write() as change:
+        image_id = kit.add_image(change.conn, "1.0")
+    change_node(db, a, pinned_at=NOW, pin_image_id=image_id)
+
+
 def _its_zone_lost_another(db: Database, _a: str, b: str) -> None:
     change_node(db, b, connection="offline", last_seen_at=NOW + 1)
 
@@ -101,6 +122,9 @@ def _its_zone_lost_another(db: Database, _a: str, b: str) -> None:
     [
         (_placement_lost, "placement-unknown"),
         (_back_and_not_told_yet, "placement-unknown"),
+        (_failed_here, "failed-here"),
+        (_withdrawn, "bad-version"),
+        (_pinned_to_another, "pinned"),
         (_its_zone_lost_another, "domain-budget"),
     ],
 )
@@ -113,6 +137,26 @@ def test_what_became_of_it_since_the_grant_counts(
     happens(database, a, b)
     assert not renewed(database, a)
     assert told(database, a) == code
+
+
+def test_a_health_gate_that_shut_since_holds_it(database: Database) -> None:
+    group(database, prometheus=[{"name": "errors", "url": "http://prometheus.example:9090", "query": "up"}])
+    a = node(database, "a")
+    shut: list[Hold] = []
+    admission = Admission(gates=lambda asked: tuple(shut))
+    asks(database, a)
+    assert admission.tick(database, NOW)
+    shut.append(Hold(HoldCode.HEALTH_GATE, "errors is shut", "errors"))
+    asks(database, a, NOW + 5, "again")
+    admission.note({EVERYTHING})
+    admission.tick(database, NOW + 5)
+    assert told(database, a) == "health-gate"
+    shut.clear()
+    asks(database, a, NOW + 10, "once more")
+    admission.note({EVERYTHING})
+    admission.tick(database, NOW + 10)
+    found = answer(database, a)
+    assert isinstance(found, LeaseGrant) and found.nonce == "once more"
 
 
 def test_an_operator_who_let_it_below_the_floor_lets_it_still(database: Database) -> None:
@@ -133,3 +177,23 @@ def test_a_node_that_is_unhealthy_itself_costs_its_group_nothing_more(database: 
     assert renewed(database, a)
     with database.read() as conn:
         assert len(conn.execute(select(schema.leases)).all()) == 1
+
+
+@pytest.mark.parametrize("phase", ["draining", "rebooting"])
+def test_a_node_that_is_on_its_way_by_now_asked_before_its_lease_reached_it(database: Database, phase: str) -> None:
+    """It goes down under what it has. Renewed, that would be a lease given while another one is known to be away; and
+    who is on its way is counted as missing, which must not pass for costing nothing."""
+    group(database, max_unavailable={"count": 1})
+    a, b = (node(database, name) for name in "ab")
+    granted(database, a)
+    asks(database, a, NOW + 4, "again")
+    change_node(database, a, phase=phase)
+    change_node(database, b, connection="offline", last_seen_at=NOW + 1)
+    grant_leases(database, NOW + 5)
+    assert answer(database, a) is None
+    with database.read() as conn:
+        lease = leases.of_node(conn, a)
+    assert lease is not None and (lease.nonce, lease.granted_at) == ("n1", NOW)
+    change_node(database, a, phase="staged")
+    assert not renewed(database, a)
+    assert told(database, a) == "group-budget"
