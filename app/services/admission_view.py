@@ -15,13 +15,16 @@ from app.core.freezes import freeze_hold
 from app.core.group_policy import Amount, GroupPolicy
 from app.core.holds import Hold
 from app.core.leases import Asking
+from app.core.rollout_entry import Keeper
 from app.core.rollouts import RolloutKind, RolloutState
 from app.core.snapshot import Candidate, GroupView, NodeView, RolloutView, Snapshot, TargetView
 from app.services import rollout_canaries
+from app.services.kept_ways_back import with_keeper
 from app.services.node_views import UNGROUPED, NodeReader, Setting, read_setting
 from app.services.rollout_views import asking_of, loss_holds, rollout_view, said_of, target_view
 from app.services.service_views import service_views
 from app.store import snapshot as store
+from app.store.kept_ways_back import all_kept
 from app.store.rollouts import Rollout
 from wire.messages import OperationKind
 
@@ -55,6 +58,8 @@ class FleetView:
         self._rollout_place: dict[str, int] = {}
         self._rollouts: list[RolloutView] = []
         self._candidates: dict[str, tuple[Candidate, ...]] = {}
+        self._kept: Mapping[str, Keeper] = {}
+        """By node: whose way back is kept, where a domain has its turn only while a node of it can still move."""
         self._put_nodes(self._reader.read(conn, None))
         self._read_services(conn)
         self._read_rollouts(conn)
@@ -62,7 +67,11 @@ class FleetView:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        return tuple(chain.from_iterable(self._candidates.values()))
+        found = chain.from_iterable(self._candidates.values())
+        if not self._kept:
+            return tuple(found)
+        kept, nodes, rollouts = self._kept, self.nodes, self._rollouts
+        return tuple(with_keeper(one, rollouts[one.rollout], kept.get(nodes[one.node].id)) for one in found)
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -155,6 +164,8 @@ class FleetView:
         images = store.image_rows(conn, [id for rollout in found for id in rollout.targets])
         self._bad = store.bad_digests(conn)
         unwell = rollout_canaries.unwell(conn, found, self.setting.now, self.setting.gateways) if found else {}
+        in_turns = any(group.policy.one_domain_after_another for group in self.setting.groups)
+        self._kept = all_kept(conn) if found and in_turns else {}
         for rollout in found:
             seen = progress.get(rollout.id, store.NO_PROGRESS)
             view = rollout_view(rollout, seen, images, self._bad, self._gates(rollout), now=self.setting.now)

@@ -12,7 +12,7 @@ from app.core.nodes import Node
 from app.core.planning.standing import leads_back
 from app.core.rollout_entry import Keeper, keeping_hold
 from app.core.rollouts import RolloutKind
-from app.core.snapshot import Candidate, Snapshot
+from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.store import kept_ways_back
 
 
@@ -29,11 +29,13 @@ def with_kept(snapshot: Snapshot, kept: Mapping[str, Keeper]) -> Snapshot:
     """The fleet with what holds those that have no order yet. `kept`: by id of the node."""
     if not kept:
         return snapshot
-    return replace(snapshot, candidates=tuple(_held(snapshot, one, kept) for one in snapshot.candidates))
+    nodes, rollouts = snapshot.nodes, snapshot.rollouts
+    held = tuple(with_keeper(one, rollouts[one.rollout], kept.get(nodes[one.node].id)) for one in snapshot.candidates)
+    return replace(snapshot, candidates=held)
 
 
-def _held(snapshot: Snapshot, candidate: Candidate, kept: Mapping[str, Keeper]) -> Candidate:
-    rollout, keeper = snapshot.rollouts[candidate.rollout], kept.get(snapshot.nodes[candidate.node].id)
+def with_keeper(candidate: Candidate, rollout: RolloutView, keeper: Keeper | None) -> Candidate:
+    """The candidate, held if its rollout would write the slot that is kept."""
     writes = rollout.kind is RolloutKind.UPDATE and not leads_back(rollout)
     if keeper is None or candidate.operation_id or not writes or keeper.rollout_id == rollout.id:
         return candidate

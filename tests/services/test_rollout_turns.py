@@ -12,6 +12,7 @@ from app.core.rollouts import RolloutNodeState, RolloutState
 from app.services import rollouts as service
 from app.store import rollouts, schema
 from app.store.database import Database
+from tests import server_kit as kit
 from tests.server_kit import OPERATOR
 from tests.services.rollout_world import QUICK, World
 from tests.services.test_rollout_breaks import offline
@@ -96,3 +97,19 @@ def test_a_paused_rollout_passes_nobody_over(database: Database, settings: Setti
     for _ in range(3):
         world.tick()
     assert passed_over(world, rollout_id) == []
+
+
+def test_a_domain_whose_nodes_keep_their_way_back_keeps_no_turn(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 0, IN_TURN)
+    zones(world)
+    with database.write() as change:
+        world.images["3.0"] = kit.add_image(change.conn, "3.0")
+    older = begin(world)
+    world.run_until(lambda: all(world.states(older)[name] is RolloutNodeState.DONE for name in ("a1", "a2")))
+    service.pause(database, OPERATOR, older, "lunch", world.now)
+    newer = begin(world, version="3.0")
+    world.run_until(lambda: world.versions()["b1"] == "3.0")
+    assert {world.versions()[name] for name in ("a1", "a2")} == {"2.0"}
+    assert world.rollout(older).state is RolloutState.PAUSED
+    (text,) = passed_over(world, newer)
+    assert text.startswith("zone a is passed over: a1 waits (keeps its way back for rollout")
