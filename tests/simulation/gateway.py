@@ -229,6 +229,11 @@ class Gateway:
         if now - self.began >= max(offline_grace_s, UP_FOR_OFFLINE_S):
             connections.turn_offline(self._db, now - offline_grace_s, now)
 
+    def die(self) -> None:
+        """With it end all its connections, also those whose other end has gone and that nobody has missed yet."""
+        for line in self.lines.values():
+            line.open = False
+
     def stop(self) -> None:
         """In order: what waits is stored, all connections end."""
         self.flush()

@@ -72,11 +72,16 @@ class Judge(Watch):
 
     def known(self, node: SimNode, said_at: float, now: float) -> None:
         """All that the node's state was at `said_at` is in the database now."""
+        self.missed(node, said_at, now)
+        self._record(node).unhealthy_known = node.state.rounds.state is HealthState.UNHEALTHY
+
+    def missed(self, node: SimNode, said_at: float, now: float) -> None:
+        """Nobody counts from now on with what the node was until `said_at`: it said what became of it, or it has no
+        connection, and then nothing on it counts until it says so over a new one."""
         for loss in self.losses:
             if loss.node is node and loss.known_at is None and loss.lost_at <= said_at:
                 loss.known_at = now
         record = self._record(node)
-        record.unhealthy_known = node.state.rounds.state is HealthState.UNHEALTHY
         if record.down_since is not None and record.down_known_at is None and record.down_since <= said_at:
             record.down_known_at = now
 

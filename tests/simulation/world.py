@@ -182,6 +182,8 @@ class World(Network):
     def start_gateway(self) -> None:
         def start() -> None:
             self.gateway = Gateway(self.stage, SETTINGS, self.clock, self.true, self.post, self._known)
+            for node in self.fleet.nodes:  # whoever was connected to the one before is not connected to this one
+                self.judge.missed(node, self.now, self.now)
 
         self.act("gateway", start)
         self._beat_at = self.now
@@ -224,9 +226,11 @@ class World(Network):
         gateway, self.gateway = self.gateway, None
         if gateway is not None and in_order:
             self.act("old gateway", gateway.stop)
+        if gateway is not None:
+            gateway.die()
         for way in self.ways.values():
             if way.line is not None:
-                way.line.open, way.line = False, None
+                way.line = None
                 self.fleet.disconnect(way.node, self.now)
 
     # --- steps of processes ---------------------------------------------------------------------------------
