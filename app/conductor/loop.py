@@ -7,12 +7,13 @@ Each round, when something changed or a second has passed:
 3. admission: return leases whose node was seen through, grant what fits now, tell the others why they wait;
 4. services: which replicas came and went, and why;
 5. clocks: count the time of open operations while their nodes could have been heard, and of the leases that are out;
-6. deadlines: end operations that took too long;
-7. cancelled operations that their node never got: end them;
-8. presence: nodes whose gateway died and that did not come back are offline;
-9. declarations that nodes have outdone, and pins that are over: remove them;
-10. samples for the chart of versions;
-11. retention, once an hour.
+6. claims of success that came too early: judge them when their soak is over by that count;
+7. deadlines: end operations that took too long;
+8. cancelled operations that their node never got: end them;
+9. presence: nodes whose gateway died and that did not come back are offline;
+10. declarations that nodes have outdone, and pins that are over: remove them;
+11. samples for the chart of versions;
+12. retention, once an hour.
 
 Each step stands alone: it reads what is due, claims it by a conditional change in one transaction, and may be
 killed anywhere and repeated. An error in one is logged and leaves the others alone; with the database away all
@@ -31,7 +32,7 @@ import structlog
 
 from app.conductor.changes import Changes, Seen
 from app.conductor.gates import Gatekeeper
-from app.services import deadlines, declare, epochs, fleet, leases, retention, rollout_steps
+from app.services import claims, deadlines, declare, epochs, fleet, leases, retention, rollout_steps
 from app.services.admission import Admission
 from app.services.service_watch import ServiceWatch
 from app.store.database import Database
@@ -52,6 +53,7 @@ _AWAY_S = 2.0
 _WAKING = frozenset({"operations", EVERYTHING})
 """Topics that may mean work for us."""
 _NODES = frozenset({"nodes"})
+_OPERATIONS = frozenset({"operations"})
 _EPOCHS = frozenset({"nodes", "operations", "freezes"})
 
 Step = Callable[[Database, float], object]
@@ -97,6 +99,7 @@ class Conductor:
             _Loop("services", self._services.step, 1.0),
             _Loop("clocks", deadlines.advance_clocks, 1.0),
             _Loop("lease-clock", leases.count_time, 1.0),
+            _Loop("claims", claims.settle, 1.0, _OPERATIONS, 5.0),
             _Loop("deadlines", deadlines.end_overdue, 1.0),
             _Loop("cancelled", deadlines.end_unowned, 5.0),
             _Loop("presence", deadlines.mark_gone, 5.0),

@@ -26,6 +26,7 @@ class EventKind(StrEnum):
     # observed
     OPERATION_ENDED = "operation-ended"
     LATE_REPORT = "late-report"
+    CLAIM_EARLY = "claim-early"
     UNEXPECTED_PHASE = "unexpected-phase"
     VERSION_FAILED = "version-failed"
     LEASE_GRANTED = "lease-granted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -95,6 +96,8 @@ class Operation:
     override_floor: bool = False
     """An operator lets the node go below floors, audited."""
     delivery: Delivery = Delivery()
+    claim: Mapping[str, Any] | None = None
+    """The node's report of success, which came before its soak was seen to be over; None: there is none."""
 
     @property
     def open(self) -> bool:

@@ -72,12 +72,15 @@ def refusal_to_roll_back(node: Node) -> NotPossible | None:
 
 
 def ends_at_once(node: Node, operation: Operation) -> bool:
-    """Whether cancelling (or superseding) needs no word from the node, for it cannot have heard of the operation.
+    """Whether cancelling (or superseding) needs no word from the node, for it has ended there and its report is kept,
+    or the node cannot have heard of the operation.
 
-    So only when it was not connected at any moment since the operation was made. Even if that should be wrong (a
+    That only when it was not connected at any moment since the operation was made. Even if that should be wrong (a
     connection that is not in the database yet), nothing is lost: a newer order takes the operation from it, and
     without a lease, which an ended operation never gets, the node arms nothing.
     """
+    if operation.claim is not None:
+        return True
     if operation.phase is not Phase.IDLE or operation.holds_lease or node.connection is Connection.ONLINE:
         return False
     return all(at is None or at < operation.created_at for at in (node.connected_at, node.last_seen_at))

@@ -1,7 +1,8 @@
 """How an operation ended, by what the server saw itself (rule 1): a report of success is not success.
 
 One literal table: what must have been seen for a node's claim to count. A claim that does not fit what was seen
-ends the operation as `unknown`, with both in its reason. Claims of having done nothing are taken as they are: they
+ends the operation as `unknown`, with both in its reason, unless time is all that is missing: then there is no verdict
+yet. Claims of having done nothing are taken as they are: they
 make nothing newer or better, and whatever slot the node runs is observed on its own.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from app.core.nodes import Operation
 from app.core.policy import Policy
+from app.core.slots import switches
 from wire.messages import HealthState, OperationKind, OperationReport, Result, Slot
 
 
@@ -23,7 +25,7 @@ class Seen:
     slots: tuple[Slot, ...]
     health_state: str
     since_s: float
-    """Since its lease, or since the operation began where it had none; by the server's clock."""
+    """Seconds since its lease, or since the operation began where it had none, as far as the server knows."""
 
     @property
     def booted(self) -> Slot | None:
@@ -32,7 +34,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    result: Result
+    """`result` None: nothing speaks against the claim but that its soak cannot be over yet, as `text` says."""
+
+    result: Result | None
     text: str
 
 
@@ -44,7 +48,7 @@ Requirement = Callable[[Operation, Seen], str | None]
 
 
 def judge(operation: Operation, report: OperationReport, seen: Seen) -> Verdict:
-    """The claim, if everything that it needs was seen; otherwise unknown."""
+    """The claim, if everything that it needs was seen; otherwise unknown; nothing yet if a success is too early."""
     if report.result is Result.SUCCEEDED and _was_there_already(operation, seen):
         return Verdict(Result.SUCCEEDED, report.reason or f"{operation.target_version} was running already")
     for requirement in NEEDED.get((operation.kind, report.result), ()):
@@ -52,7 +56,21 @@ def judge(operation: Operation, report: OperationReport, seen: Seen) -> Verdict:
         if contrary is not None:
             said = f" ({report.reason})" if report.reason else ""
             return Verdict(Result.UNKNOWN, f"the node claimed “{report.result.value}”{said}, but {contrary}")
+    wanting = too_early(operation, seen.since_s) if report.result is Result.SUCCEEDED else None
+    if wanting is not None:
+        return Verdict(None, wanting)
     return Verdict(report.result, report.reason)
+
+
+def too_early(operation: Operation, since_s: float) -> str | None:
+    """Why a switch cannot have succeeded yet (see `Seen.since_s`), in words that follow "but"; None: it may have.
+
+    A node cannot have been healthy on the new slot for longer than since it was allowed to go there.
+    """
+    soak_s = Policy(**operation.policy).soak_s
+    if not switches(operation.kind) or since_s >= soak_s * _CLOCK_RATE - _CLOCK_S:
+        return None
+    return f"only {max(since_s, 0.0):.0f} of {soak_s:.0f} seconds of soak can have passed"
 
 
 def _was_there_already(operation: Operation, seen: Seen) -> bool:
@@ -110,14 +128,6 @@ def _healthy(operation: Operation, seen: Seen) -> str | None:
     return "it was seen unhealthy" if seen.health_state == HealthState.UNHEALTHY else None
 
 
-def _soaked(operation: Operation, seen: Seen) -> str | None:
-    """It cannot have been healthy on the new slot for longer than since it was allowed to go there."""
-    soak_s = Policy(**operation.policy).soak_s
-    if seen.since_s < 0 or seen.since_s >= soak_s * _CLOCK_RATE - _CLOCK_S:  # below 0: our own clock was set back
-        return None
-    return f"only {seen.since_s:.0f} of {soak_s:.0f} seconds of soak can have passed"
-
-
 def _good(operation: Operation, seen: Seen) -> str | None:
     booted = seen.booted
     return None if booted is not None and booted.good else "the booted slot was not seen confirmed"
@@ -126,7 +136,7 @@ def _good(operation: Operation, seen: Seen) -> str | None:
 _SWITCHED: tuple[Requirement, ...] = (_new_boot, _target_booted)
 _BACK: tuple[Requirement, ...] = (_new_boot, _old_booted)
 _SWITCH: dict[Result, tuple[Requirement, ...]] = {
-    Result.SUCCEEDED: (*_SWITCHED, _healthy, _soaked),
+    Result.SUCCEEDED: (*_SWITCHED, _healthy),
     Result.UNHEALTHY: _SWITCHED,
     Result.FELL_BACK: _BACK,
     Result.UNREACHABLE: _BACK,

@@ -31,6 +31,7 @@ class Link:
     """When it ends by itself, where that is known."""
 
 
+_WATCHED_ON = "Soaking: the node says that it has, earlier than can be by the server's clock, so it is watched on"
 _AFTER_REBOOT = (Phase.CONFIRMING, Phase.SOAKING, Phase.ROLLING_BACK)
 _ADMITTED = (Phase.DRAINING, Phase.REBOOTING, *_AFTER_REBOOT)
 _HAS_IMAGE = (Phase.STAGED, *_ADMITTED)
@@ -214,7 +215,8 @@ def _trial(node: Node, operation: Operation) -> list[Link]:
             Link(Step.LATER, "Soak"),
         ]
     if operation.phase is Phase.SOAKING:
-        return [Link(Step.PASSED, "Confirmed"), Link(Step.UNDER_WAY, _sentence(said) or "Soaking", operation.phase_at)]
+        soak = _sentence(said) or (_WATCHED_ON if operation.claim is not None else "Soaking")
+        return [Link(Step.PASSED, "Confirmed"), Link(Step.UNDER_WAY, soak, operation.phase_at)]
     return [Link(Step.LATER, "Confirm by its checks, then soak")]
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import msgspec
 import structlog
+from sqlalchemy import Connection
 
-from app.core.clocks import STEP_S
 from app.core.events import EventKind
 from app.core.leases import reason_to_return
 from app.core.nodes import Node, Operation
 from app.core.slots import ARMED, IllegalMove, move, switches
-from app.core.verdict import Seen, judge
+from app.core.verdict import Seen, Verdict, judge
 from app.services import leases as lease_service
 from app.services.endings import end_operation, ended_as, name_of
 from app.store import epochs, events, failed_versions, fleet, leases, nodes, operations
@@ -87,26 +87,54 @@ def finish(change: Change, report: OperationReport, node_id: str, now: float) ->
         _note_late(change, node, operation, report, now)
         return
     began_at = leases.granted_at(conn, operation.id) or operation.created_at
-    counted_s = leases.counted_s(conn, operation.id) + operation.heard_s
-    since_s = now - began_at
-    if 0 <= since_s < counted_s:  # our clock was set back since; what was counted is behind by a step of each count
-        since_s = counted_s + 2 * STEP_S
+    since_s = max(now - began_at, counted_s(conn, operation))  # our clock may have been set back since
     verdict = judge(operation, report, Seen(node.boot_id, node.slots, node.health_state, since_s))
-    checks = [msgspec.to_builtins(check) for check in report.failed_checks]
-    asked_why = operation.result_text if verdict.result is Result.CANCELLED else ""  # the node was not told
+    if verdict.result is None and operation.cancel_asked_at is None:
+        _watch_on(change, operation, report, verdict.text, now)
+        return
+    conclude(change, node, operation, report, verdict, now)
+
+
+def counted_s(conn: Connection, operation: Operation) -> float:
+    """Seconds since the operation's lease, counted in steps, which no clock's jump makes; more may have passed."""
+    return leases.counted_s(conn, operation.id) + operation.heard_s
+
+
+def _watch_on(change: Change, operation: Operation, report: OperationReport, early: str, now: float) -> None:
+    """A success that comes too early is kept, and judged when the soak is over by our own account (`claims`)."""
+    if not operations.keep_claim(change.conn, operation, msgspec.to_builtins(report), now):
+        return
+    events.append(
+        change.conn,
+        node_id=operation.node_id,
+        at=now,
+        kind=EventKind.CLAIM_EARLY,
+        text=f"Says that its soak is over, but {early} here: it is watched until it is",
+        operation_id=operation.id,
+    )
+    change.touch(f"node:{operation.node_id}", "events", "operations")
+
+
+def conclude(
+    change: Change, node: Node, operation: Operation, report: OperationReport, verdict: Verdict, now: float
+) -> None:
+    """End the operation by this verdict, with what follows from it. Whoever was asked to stop, and stops before its
+    soak was seen to be over, was cancelled."""
+    result = verdict.result or Result.CANCELLED
+    asked_why = operation.result_text if result is Result.CANCELLED else ""  # the node was not told
     end_operation(
         change,
         node,
         operation,
-        verdict.result,
+        result,
         asked_why or verdict.text,
         now,
         evidence=msgspec.to_builtins(report.evidence),
-        failed_checks=checks,
+        failed_checks=[msgspec.to_builtins(check) for check in report.failed_checks],
     )
     if switches(operation.kind):
-        _learn(change, operation, verdict.result, verdict.text, now)
-    _free_after(change, node, operation, verdict.result, now)
+        _learn(change, operation, result, verdict.text, now)
+    _free_after(change, node, operation, result, now)
 
 
 def _note_late(change: Change, node: Node, operation: Operation, report: OperationReport, now: float) -> None:

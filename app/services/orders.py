@@ -94,7 +94,8 @@ def give_order(change: Change, node: Node, operation_id: str | None) -> Order:
 
 def _supersede(change: Change, node: Node, old: Operation, successor: str, now: float) -> None:
     if ends_at_once(node, old):
-        end_operation(change, node, old, Result.CANCELLED, "superseded before the node heard of it", now)
+        before = "the node heard of it" if old.claim is None else "its soak was seen to be over"
+        end_operation(change, node, old, Result.CANCELLED, f"superseded before {before}", now)
         return
     if old.cancel_asked_at is None:
         operations.ask_to_cancel(change.conn, old, "a newer operation took its place", now)

@@ -187,6 +187,22 @@ def ask_to_cancel(conn: Connection, operation: Operation, text: str, now: float)
     return _change_open(conn, operation, cancel_asked_at=now, result_text=text)
 
 
+def keep_claim(conn: Connection, operation: Operation, claim: dict[str, Any], now: float) -> bool:
+    """Keep the report of a success that came too early; False where one is kept. To its node the soak is over, so that
+    is the phase that it is judged in, also where no status told so."""
+    if operation.claim is not None:
+        return False
+    soaks = operation.phase is Phase.SOAKING
+    begins = {} if soaks else {"phase": Phase.SOAKING.value, "phase_at": now, "heard_s": 0.0, "clock_at": now}
+    return _change_open(conn, operation, claim=claim, **begins)
+
+
+def with_claims(conn: Connection) -> list[Operation]:
+    """Open operations whose report of success is kept, oldest first."""
+    query = every().where(operations.c.state == OperationState.OPEN.value, operations.c.claim.is_not(None))
+    return [operation_of(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
+
+
 def claim(conn: Connection, operation_ids: Sequence[str]) -> set[str]:
     """Those of a few hundred operations that nobody else is changing, held until the end of the transaction.
 
@@ -295,4 +311,5 @@ def operation_of(row: Row[Any]) -> Operation:
         rollout_id=row.rollout_id,
         override_floor=row.override_floor,
         delivery=delivery_of(row.policy),
+        claim=row.claim,
     )

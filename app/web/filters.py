@@ -93,6 +93,7 @@ _EVENT_KINDS = {
     "warn": {
         "offline",
         "late-report",
+        "claim-early",
         "unexpected-phase",
         "disarmed",
         "cancel-asked",

@@ -302,11 +302,20 @@ def upgrade() -> None:
     op.add_column(
         "operations", sa.Column("override_floor", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     )
+    op.add_column(
+        "operations",
+        sa.Column(
+            "claim",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=True,
+        ),
+    )
     op.create_index(op.f("ix_operations_rollout_id"), "operations", ["rollout_id"], unique=False)
 
 
 def downgrade() -> None:
     op.drop_index(op.f("ix_operations_rollout_id"), table_name="operations")
+    op.drop_column("operations", "claim")
     op.drop_column("operations", "override_floor")
     op.drop_column("operations", "rollout_id")
     op.drop_column("nodes", "told_generation")

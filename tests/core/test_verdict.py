@@ -29,7 +29,7 @@ def verdict(
     health: str = "healthy",
     since_s: float = SOAK_S,
     **given: object,
-) -> tuple[Result, str]:
+) -> tuple[Result | None, str]:
     report = OperationReport(
         seq=1, operation_id="op_1", order=Order(epoch=1, generation=3), result=claim, at=NOW, reason="said so"
     )
@@ -137,9 +137,22 @@ def test_without_digest_and_version_the_other_slot_is_what_can_be_known() -> Non
 @pytest.mark.parametrize("kind", [ACTIVATE, ROLLBACK])
 @pytest.mark.parametrize(
     ("since_s", "accepted"),
-    [(0.0, False), (SOAK_S - 60, False), (SOAK_S, True), (SOAK_S * 0.99, True), (-3600.0, True)],
+    [(0.0, False), (SOAK_S - 60, False), (SOAK_S, True), (SOAK_S * 0.99, True), (-3600.0, False)],
 )
-def test_success_takes_at_least_the_soak_time(kind: OperationKind, since_s: float, accepted: bool) -> None:
+def test_of_a_success_before_the_soak_can_be_over_there_is_no_verdict_yet(
+    kind: OperationKind, since_s: float, accepted: bool
+) -> None:
     found, text = verdict(kind, Result.SUCCEEDED, NEW, NEW_BOOT, since_s=since_s)
-    assert found is (Result.SUCCEEDED if accepted else Result.UNKNOWN)
-    assert accepted or f"only {since_s:.0f} of 600 seconds" in text
+    assert found is (Result.SUCCEEDED if accepted else None)
+    assert accepted or f"only {max(since_s, 0):.0f} of 600 seconds" in text
+
+
+@pytest.mark.parametrize(
+    ("slots", "boot", "health"), [(OLD, NEW_BOOT, "healthy"), (NEW, OLD_BOOT, "healthy"), (NEW, NEW_BOOT, "unhealthy")]
+)
+def test_what_was_seen_otherwise_needs_no_more_time(slots: tuple[Slot, ...], boot: str, health: str) -> None:
+    assert verdict(ACTIVATE, Result.SUCCEEDED, slots, boot, health, since_s=0.0)[0] is Result.UNKNOWN
+
+
+def test_a_failure_needs_no_time() -> None:
+    assert verdict(ACTIVATE, Result.UNHEALTHY, NEW, NEW_BOOT, since_s=0.0)[0] is Result.UNHEALTHY

@@ -190,16 +190,6 @@ def test_success_that_was_not_seen_is_unknown_and_the_lease_stays(database: Data
     assert not lease_held(database)
 
 
-def test_success_before_the_soak_can_be_over_is_unknown(database: Database, node_id: str) -> None:
-    with database.write() as change:
-        change.conn.execute(update(schema.operations).values(policy={"soak_s": 600.0}))
-    grant(database, node_id)
-    switch(database, node_id)
-    report(database, node_id, Result.SUCCEEDED)
-    assert read(database).result is Result.UNKNOWN
-    assert "only 60 of 600 seconds of soak" in read(database).result_text
-
-
 def test_a_claim_that_comes_before_its_new_boot_returns_no_budget(database: Database, node_id: str) -> None:
     grant(database, node_id)
     report(database, node_id, Result.SUCCEEDED)  # its status, which would tell the new boot, is not here yet

@@ -23,6 +23,7 @@ operations = Table(
     Column("result_text", String, nullable=False, server_default=""),
     Column("failed_checks", Json),
     Column("evidence", Json),
+    Column("claim", Json),  # a report of success that came before its soak can have been seen
     Column("actor", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("rollout_id", String),
