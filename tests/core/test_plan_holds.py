@@ -227,3 +227,18 @@ def test_who_keeps_its_way_back_does_not_lose_it() -> None:
     kept = Hold(HoldCode.KEEPING_WAY_BACK, "keeps its way back for rollout 7, which is not over", "r7")
     nodes = [node("n0", has_local_way_back=True), node("n1", has_local_way_back=True)]
     assert plan(snapshot(nodes, candidates=(wants(0, kept=kept), wants(1)))).loses_way_back == (1,)
+
+
+@pytest.mark.parametrize("of", ["the budget of group g", "zone a of group g"])
+@pytest.mark.parametrize(
+    ("sick", "words"), [(0, "2 nodes away, at most 2"), (1, "2 nodes away and 1 unhealthy, at most 3")]
+)
+def test_a_budget_says_what_takes_it(of: str, sick: int, words: str) -> None:
+    """Who looks for a node that is down does not find the one that is up and unhealthy."""
+    policy = {"max_unavailable": Amount(count=2 + sick)} if "budget" in of else {"max_per_domain": 2 + sick}
+    nodes = [
+        node(f"n{place}", labels={"zone": "a"}, reserved=0 < place < 3, healthy=place < 3) for place in range(3 + sick)
+    ]
+    groups = (group(domain_label="zone", health_gate=False, **policy),)
+    made = plan(snapshot(nodes, groups=groups, candidates=(wants(0),)))
+    assert made.holds[0].text.startswith(f"waits for {of}: {words}")

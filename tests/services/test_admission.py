@@ -74,6 +74,16 @@ def test_the_budget_of_nodes_without_a_group_is_named_so(database: Database) -> 
     assert found.hold.text == "waits for the budget of the nodes without a group: 1 node away, at most 1"
 
 
+def test_a_budget_that_an_unhealthy_node_takes_says_so(database: Database) -> None:
+    fleet.gateway(database)
+    first, _ = node(database, "a"), node(database, "b", health_state="unhealthy")
+    asks(database, first)
+    grant_leases(database, NOW + 1)
+    found = answer(database, first)
+    assert isinstance(found, LeaseWait)
+    assert found.hold.text == "waits for the budget of the nodes without a group: 1 node unhealthy, at most 1"
+
+
 _DELIVERY = {"drain": "web", "drain_s": 200.0, "mirrors": [], "bandwidth_bytes_s": 0}
 
 

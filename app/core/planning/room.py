@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.core.holds import Hold, HoldCode
 from app.core.planning.gates import Gates
 from app.core.planning.standing import UNBOUND, Standing, floor_of
-from app.core.planning.words import counted, named, service_name
+from app.core.planning.words import counted, missed, named, service_name
 from app.core.rollouts import ACTIVE
 from app.core.snapshot import Candidate
 
@@ -177,10 +177,12 @@ class Room:
             place, value = self.standing.domain_names[what - self.domains_at]
             group = self.standing.groups[place]
             domain = f"{group.policy.domain_label} {value}" if value else f"no {group.policy.domain_label}"
-            text = f"waits for {domain} of {group.words}: {counted(used, 'node')} away, at most {limit:,}"
+            missing = missed(used, self.standing.domain_unhealthy[what - self.domains_at])
+            text = f"waits for {domain} of {group.words}: {missing}, at most {limit:,}"
             return Hold(HoldCode.DOMAIN_BUDGET, text, group.id)
         group = self.standing.groups[what - self.groups_at]
-        text = f"waits for the budget of {group.words}: {counted(used, 'node')} away, at most {limit:,}"
+        missing = missed(used, self.standing.unhealthy[what - self.groups_at])
+        text = f"waits for the budget of {group.words}: {missing}, at most {limit:,}"
         return Hold(HoldCode.GROUP_BUDGET, text, group.id)
 
     def _domain_order(self, candidate: Candidate) -> Hold | None:

@@ -125,6 +125,7 @@ class Standing:
         self.missing = [0] * len(groups)
         self.unhealthy = [0] * len(groups)
         self.domain_missing: list[int] = []
+        self.domain_unhealthy: list[int] = []
         self.domain_under_way: list[int] = []
         """Nodes of it that are reserved, on trial or exposed."""
         self.exposed: Counter[str] = Counter()
@@ -159,6 +160,7 @@ class Standing:
             place = self._domain_place[name] = len(self.domain_names)
             self.domain_names.append(name)
             self.domain_missing.append(0)
+            self.domain_unhealthy.append(0)
             self.domain_under_way.append(0)
         return place
 
@@ -174,7 +176,8 @@ class Standing:
         if node.absent:
             return
         up = node.up
-        missing = not up or not node.healthy
+        unhealthy = up and not node.healthy
+        missing = not up or unhealthy
         if up or node.reserved:
             sums = self.available if up else self.reserved
             for service, replicas in node.placements:
@@ -189,10 +192,11 @@ class Standing:
         for group in self.memberships[place]:
             self.size[group] += sign
             self.missing[group] += sign * missing
-            self.unhealthy[group] += sign * (up and not node.healthy)
+            self.unhealthy[group] += sign * unhealthy
         under_way = node.reserved or node.on_trial or bool(node.exposed_to)
         for domain in self.domains[place]:
             self.domain_missing[domain] += sign * missing
+            self.domain_unhealthy[domain] += sign * unhealthy
             self.domain_under_way[domain] += sign * under_way
 
 

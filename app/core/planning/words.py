@@ -27,6 +27,14 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def missed(number: int, unhealthy: int) -> str:
+    """`2 nodes away`, `1 node unhealthy`, `2 nodes away and 1 unhealthy`, of so many in all."""
+    if number == unhealthy:
+        return f"{counted(number, 'node')} unhealthy"
+    away = f"{counted(number - unhealthy, 'node')} away"
+    return f"{away} and {unhealthy:,} unhealthy" if unhealthy else away
+
+
 def ordinal(number: int) -> str:
     """`third`, `12th`."""
     if 1 <= number <= len(_ORDINALS):
