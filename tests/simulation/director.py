@@ -133,11 +133,18 @@ class Director:
         return self._world.ways[self._node(number).spec.number].node_id
 
     def update(self, number: int) -> None:
-        world, node_id = self._world, self._node_id(number)
-        image = f"image_{_chosen([TARGET, OTHER], number // 7)}"
+        self._update(self._node_id(number), _chosen([TARGET, OTHER], number // 7))
+
+    def _update(self, node_id: str, version: str) -> None:
+        world, image = self._world, f"image_{version}"
         world.operate(
             lambda: nodes.update(world.stage, OPERATOR, node_id, image, REASON, world.clock()), f"update {node_id[-2:]}"
         )
+
+    def cure(self, node_ids: Sequence[str]) -> None:
+        """Lead these nodes to a version that is good."""
+        for node_id in node_ids:
+            self._update(node_id, TARGET)
 
     def _verb(words: str, work: Callable[..., object]) -> Callable[[Director, int], None]:  # type: ignore[misc]
         def act(self: Director, number: int) -> None:

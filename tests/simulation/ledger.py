@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, exists, or_, select
 
+from app.core.holds import HoldCode
 from app.core.leases import ANSWER_WITHIN_S
 from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.store import schema
@@ -76,6 +77,23 @@ def under_way(conn: Connection) -> list[str]:
 
 def _open_operations(conn: Connection) -> list[Any]:
     return list(conn.execute(select(_o).where(_o.state == "open")))
+
+
+def waits_for_the_sick(conn: Connection) -> bool:
+    """Whether all that is open has asked for its lease, and was told that unhealthy nodes take a budget."""
+    holds = [row.hold or {} for row in _open_operations(conn)]
+    return bool(holds) and all(hold.get("code") in _BUDGETS and "unhealthy" in hold["text"] for hold in holds)
+
+
+_BUDGETS = (HoldCode.GROUP_BUDGET.value, HoldCode.DOMAIN_BUDGET.value)
+
+
+def sick(conn: Connection) -> list[str]:
+    """Ids of nodes that run the bad version, are up and unhealthy, and have no order."""
+    c = schema.nodes.c
+    idle = ~exists().where(_o.node_id == c.id, _o.state == "open")
+    query = select(c.id).where(c.connection == "online", c.health_state == "unhealthy", c.version == BAD, idle)
+    return list(conn.execute(query.order_by(c.id)).scalars())
 
 
 def waiting(conn: Connection) -> list[Mapping[str, Any]]:

@@ -83,8 +83,22 @@ def _come_to_rest(world: World, director: Director) -> None:
         raise RuleBroken(f"wait without a reason: {', '.join(silent)}")
     world.say("what still waits is ended")
     director.end_all()
+    if _rests_within(world, director, LONGEST_S):
+        return
+    _cure(world, director)
     if not _rests_within(world, director, LONGEST_S):
         raise RuleBroken(f"never ends: {'; '.join(_left(world))}")
+
+
+def _cure(world: World, director: Director) -> None:
+    """Ways back stop at budgets (rule 7). A node that is sick on the bad version takes one, where no rollout leads it
+    away any more, until a person does; whoever waits for that has to say so."""
+    with world.stage.read() as conn:
+        waits_for_them, sick = ledger.waits_for_the_sick(conn), ledger.sick(conn)
+    if not sick or not waits_for_them:
+        raise RuleBroken(f"never ends: {'; '.join(_left(world))}")
+    world.say("who is sick is updated")
+    director.cure(sick)
 
 
 def _rests_within(world: World, director: Director, seconds: float) -> bool:
