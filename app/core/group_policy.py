@@ -90,7 +90,8 @@ class GroupPolicy:
     absent_after_s: float = 7 * 86_400.0
     """Nodes offline for longer leave size and budget."""
     health_gate: bool = True
-    """Nodes of the group that are up must not be unhealthy beyond the failure limit, else activation waits."""
+    """Nodes of the group that are up must not be unhealthy beyond the failure limit, else activation waits, but for
+    nodes that are unhealthy themselves."""
     prometheus: tuple[PrometheusGate, ...] = ()
     stage_parallel: int = 20
     """Downloads at once."""

@@ -191,7 +191,7 @@ class Facts:
         return not rollout.direct and (rollout.canaries_left > 0 or soaking)
 
     def _unhealthy(self, node: NodeView, rollout: RolloutView) -> bool:
-        if rollout.gates or not node.groups:
+        if rollout.gates or not node.groups or not node.healthy:
             return bool(rollout.gates)
         group = self.groups[node.groups[0]]
         members = [one for one in self.snapshot.nodes if group.id in one.groups and not one.absent]

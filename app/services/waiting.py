@@ -25,6 +25,7 @@ from app.services.services import WhatIf
 from app.store import fleet, gateways, rollout_facts, rollout_nodes, rollouts
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollouts import Rollout
+from wire.messages import HealthState
 
 _UNDER_WAY = frozenset({RolloutNodeState.WAITING, RolloutNodeState.ORDERED, RolloutNodeState.MOVING})
 _STOPPED = frozenset({RolloutState.PAUSED, RolloutState.HALTED})
@@ -66,7 +67,7 @@ def _around(conn: Connection, node: Node, rollout: Rollout | None, row: RolloutN
             timed_text=_timed_text(groups, now),
             budget=_budget_text(groups),
             floor=_floor_text(services.what_if(conn, [node.id], now)),
-            health=_health_text(groups, rollout),
+            health=_health_text(node, groups, rollout),
         ),
         hold=_stopped(conn, node, rollout) or _hold(node.operation, row),
         turn=_turn(rollout, row),
@@ -167,9 +168,10 @@ def _floor_text(touched: list[WhatIf]) -> str:
     return f"Service floors: without it {name} has {worst.left:,} of {worst.service.healthy:,}, its floor is {floor:,}"
 
 
-def _health_text(groups: tuple[Group, ...], rollout: Rollout | None) -> str:
+def _health_text(node: Node, groups: tuple[Group, ...], rollout: Rollout | None) -> str:
     queries = [gate.name for gate in rollout.policy.prometheus] if rollout is not None else []
-    healthy = [f"group {groups[0].name} must be healthy"] if groups and groups[0].policy.health_gate else []
+    binds = groups and groups[0].policy.health_gate and node.health_state != HealthState.UNHEALTHY
+    healthy = [f"group {groups[0].name} must be healthy"] if binds else []
     wanted = healthy + [f"“{name}” must hold" for name in queries]
     return f"Health gate: {', and '.join(wanted)}" if wanted else "No health gate"
 

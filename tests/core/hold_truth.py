@@ -184,6 +184,8 @@ def _health_gate(case: Case) -> bool:
     if case.back or case.rollout.gates:
         return not case.back
     group = case.groups[0]
+    if not case.node.healthy:
+        return False
     members = [one for one in case.snapshot.nodes if group.id in one.groups and not one.absent]
     ill = [one for one in members if one.up and not one.healthy]
     return group.policy.health_gate and len(ill) > group.policy.failure_limit.of(len(members))

@@ -242,3 +242,17 @@ def test_a_budget_says_what_takes_it(of: str, sick: int, words: str) -> None:
     groups = (group(domain_label="zone", health_gate=False, **policy),)
     made = plan(snapshot(nodes, groups=groups, candidates=(wants(0),)))
     assert made.holds[0].text.startswith(f"waits for {of}: {words}")
+
+
+def test_an_unhealthy_node_does_not_wait_for_the_unhealthy_ones() -> None:
+    """Else it could be led to no other version, and its group would stay shut for ever; the healthy one waits."""
+    nodes = [node(f"n{place}", healthy=place < 1) for place in range(3)]
+    of_one = rollout("an order to n1", direct=True)
+    gate = Hold(HoldCode.HEALTH_GATE, "errors is shut", "errors")
+    of_shut = rollout("rollout 2", gates=(gate,))
+    groups = (group(failure_limit=Amount(count=0)),)
+    candidates = (wants(0), wants(1, 1), wants(2, 2))
+    made = plan(snapshot(nodes, groups=groups, rollouts=(rollout(), of_one, of_shut), candidates=candidates))
+    assert made.admitted == (1,)
+    assert made.holds[0].text == "waits for the nodes of group g: 2 are unhealthy"
+    assert made.holds[2] == gate, "a query says nothing of who is unhealthy"

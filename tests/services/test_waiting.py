@@ -112,6 +112,14 @@ def test_budgets_of_all_its_groups_and_the_shut_window_of_the_first(database: Da
     assert ("later", "Health gate: group web must be healthy") in links
 
 
+def test_an_unhealthy_node_has_no_health_gate_of_nodes_before_it(database: Database) -> None:
+    id = add_node(database, health_state="unhealthy")
+    with database.write() as change:
+        rollout_kit.add_group(change.conn)
+    ordered(database, id, phase="staged")
+    assert ("later", "No health gate") in chain(database, id)
+
+
 def test_a_freeze_stops_before_admission_has_looked(database: Database) -> None:
     id = add_node(database)
     ordered(database, id, phase="staged")

@@ -90,14 +90,16 @@ class Gates:
         return self._timed[key]
 
     def health(self, candidate: Candidate) -> Hold | None:
-        """Health gates: those of its rollout that are shut, and unhealthy nodes of its policy group."""
+        """Health gates: those of its rollout that are shut, and unhealthy nodes of its policy group. Who is unhealthy
+        itself does not wait for these: being led elsewhere may be all that makes it well."""
         rollout = self.standing.rollouts[candidate.rollout]
         if self.standing.back[candidate.rollout]:
             return None
         if rollout.gates:
             return rollout.gates[0]
         memberships = self.standing.memberships[candidate.node]
-        return self._unhealthy(memberships[0]) if memberships else None
+        waits = bool(memberships) and self.standing.nodes[candidate.node].healthy
+        return self._unhealthy(memberships[0]) if waits else None
 
     def canaries(self, candidate: Candidate) -> Hold | None:
         """Until the canaries have soaked and the canary soak is over, the others wait."""
