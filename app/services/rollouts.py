@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from app.core.actors import Actor
 from app.core.errors import NotFound, NotPossible
+from app.core.nodes import Node
 from app.core.rollouts import Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.core.snapshot import ServiceKey
@@ -202,17 +203,22 @@ def leave_out(db: Database, actor: Actor, rollout_id: str, node_id: str, reason:
         rollout = locked_rollout(change, rollout_id)
         not_ended(rollout)
         row = rollout_nodes.get(change.conn, rollout.id, node_id)
-        if row is None and (rollout.state is not RolloutState.DRAFT or nodes.get(change.conn, node_id) is None):
+        known = row if row is not None else _of_draft(change.conn, rollout, node_id)
+        if known is None:
             raise NotFound("node of this rollout", node_id)
         if row is not None:
             leave(change, actor, rollout, row, f"left out by {actor.name}{because(reason)}", now)
         left_out = list(dict.fromkeys([*rollout.left_out, node_id]))
         rollouts.change(change.conn, rollout.id, left_out=left_out)
-        name = row.name if row is not None else node_id
-        text = f"{name} is left out by {actor.name}{because(reason)}"
+        text = f"{known.name} is left out by {actor.name}{because(reason)}"
         tell(change, rollout, RolloutEventKind.NODE_LEFT, text, now, actor=actor.name, node_id=node_id)
         before, after = {"left_out": list(rollout.left_out)}, {"left_out": left_out}
         record(change, actor, "leave-out", rollout, reason, before, after, now)
+
+
+def _of_draft(conn: Connection, rollout: Rollout, node_id: str) -> Node | None:
+    """A draft of a group has no rows yet: any node may be left out of it."""
+    return nodes.get(conn, node_id) if rollout.state is RolloutState.DRAFT else None
 
 
 def allow_single(db: Database, actor: Actor, rollout_id: str, service: ServiceKey, reason: str, now: float) -> None:

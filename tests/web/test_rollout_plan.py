@@ -104,11 +104,14 @@ def test_alike_holds_of_several_nodes_are_one_reason(browser: Browser, database:
     assert figure(page, "held for good") == 5
 
 
-def test_a_node_is_left_out(browser: Browser, draft: str, fleet: dict[str, str]) -> None:
+def test_a_node_is_left_out(browser: Browser, database: Database, draft: str, fleet: dict[str, str]) -> None:
     browser.fill(f"{draft}/leave-out?node={fleet['ledger']}", "/leave-out", reason="not tonight")
     page = browser.get(draft).text
     assert figure(page, "left out") == 3
     assert figure(page, "held for good") == 0
+    with database.read() as conn:
+        told = rollouts.events(conn, stored(database).id)[0].text
+    assert told == "ledger is left out by mb: “not tonight”", "by the name that people know"
 
 
 def test_worst_moments_show_now_lowest_and_floor(browser: Browser, draft: str) -> None:
