@@ -62,14 +62,15 @@ class Seen:
 NOTHING_SAID = Said()
 
 
-def expected_replicas(said: Said, seen: Seen, frozen: int = 0) -> int:
+def expected_replicas(said: Said, seen: Seen, frozen: int = 0, least: int = 0) -> int:
     """An operator's word is the last; a label's is next, and never fewer than a rollout froze. Without them it is what
-    a rollout froze, so that nothing that is seen meanwhile lifts the floor; else the most seen."""
+    a rollout that runs froze, so that nothing that is seen meanwhile lifts the floor; else the most seen, and not fewer
+    than `least`, which one that is stopped and not over froze."""
     if said.expected is not None:
         return said.expected
     if seen.labelled is not None:
-        return max(seen.labelled, frozen)
-    return frozen or seen.peak or seen.healthy
+        return max(seen.labelled, frozen, least)
+    return max(frozen or seen.peak or seen.healthy, least)
 
 
 def stricter(one: Said, other: Said) -> Said:
@@ -137,10 +138,18 @@ def floor_of(said: Said, expected: int, allowed: bool) -> int:
     return 1 if expected == 1 else max(expected - 1, 0)
 
 
-def view(key: ServiceKey, said: Said, seen: Seen, *, frozen: int = 0, allowed_for: tuple[str, ...] = ()) -> ServiceView:
-    """The service as plans see it. `frozen`: what rollouts that run expect at most; `allowed_for`: ids of rollouts that
-    may move its single replica."""
-    expected = expected_replicas(said, seen, frozen)
+def view(
+    key: ServiceKey,
+    said: Said,
+    seen: Seen,
+    *,
+    frozen: int = 0,
+    least: int = 0,
+    allowed_for: tuple[str, ...] = (),
+) -> ServiceView:
+    """The service as plans see it. `frozen`: what rollouts that run expect at most; `least`: what those do that are
+    paused or halted; `allowed_for`: ids of rollouts that may move its single replica."""
+    expected = expected_replicas(said, seen, frozen, least)
     floor = None if seen.per_node and said.floor is None else floor_of(said, expected, said.single_allowed)
     return ServiceView(key, expected, floor, allowed=said.single_allowed, allowed_for=allowed_for)
 

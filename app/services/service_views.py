@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from app.core.errors import Invalid
 from app.core.rollouts import ACTIVE
-from app.core.services import NOTHING_SAID, PEAK_DAYS, label_of, view
+from app.core.services import NOTHING_SAID, PEAK_DAYS, Said, Seen, label_of, view
 from app.core.snapshot import ServiceKey, ServiceView
 from app.store import groups
 from app.store import services as store
@@ -25,21 +25,31 @@ class Frozen:
 
     expected: Mapping[ServiceKey, int]
     """The most that any of them that runs froze at its start."""
+    least: Mapping[ServiceKey, int]
+    """The most that any of them froze that is paused or halted: it may go on, so it lowers nothing, and nothing that is
+    seen meanwhile goes below it."""
     allowed: Mapping[ServiceKey, tuple[str, ...]]
     """Single replicas that some of them may move, and ids of those."""
 
     @staticmethod
     def of(rollouts: Iterable[Rollout]) -> Frozen:
         expected: dict[ServiceKey, int] = {}
+        least: dict[ServiceKey, int] = {}
         allowed: dict[ServiceKey, tuple[str, ...]] = {}
         for rollout in rollouts:
             allowed |= {key: (*allowed.get(key, ()), rollout.id) for key in rollout.allowances}
-            for key, replicas in rollout.expected.items() if rollout.state in ACTIVE else ():
-                expected[key] = max(replicas, expected.get(key, 0))
-        return Frozen(expected, allowed)
+            held = expected if rollout.state in ACTIVE else least
+            for key, replicas in rollout.expected.items():
+                held[key] = max(replicas, held.get(key, 0))
+        return Frozen(expected, least, allowed)
+
+    def view(self, key: ServiceKey, said: Said, seen: Seen) -> ServiceView:
+        """The service as plans see it."""
+        frozen, least = self.expected.get(key, 0), self.least.get(key, 0)
+        return view(key, said, seen, frozen=frozen, least=least, allowed_for=self.allowed.get(key, ()))
 
 
-NOTHING_FROZEN = Frozen({}, {})
+NOTHING_FROZEN = Frozen({}, {}, {})
 
 
 def check_known(conn: Connection, keys: Collection[ServiceKey]) -> None:
@@ -84,6 +94,5 @@ def service_views(
             own = [*own, *labels.get(("", key[1]), ())]
         said = words[key].said if key in words else NOTHING_SAID
         seen = store.seen(number, own, peaks.get(key, 0))
-        allowed_for = frozen.allowed.get(key, ())
-        found[key] = view(key, said, seen, frozen=frozen.expected.get(key, 0), allowed_for=allowed_for)
+        found[key] = frozen.view(key, said, seen)
     return found

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from app.core.actors import Actor
 from app.core.errors import Invalid, NotFound
 from app.core.rollouts import TERMINAL, RolloutState
-from app.core.services import NOTHING_SAID, PEAK_DAYS, Said, Seen, label_of, view
+from app.core.services import NOTHING_SAID, PEAK_DAYS, Said, Seen, label_of
 from app.core.snapshot import ServiceKey, ServiceView
 from app.services.acting import need
 from app.services.service_views import DAY_S, Frozen
@@ -189,6 +189,4 @@ def _one(total: Total, words: Mapping[ServiceKey, Word], peaks: Mapping[ServiceK
     word, peak = words.get(key), peaks.get(key, 0)
     seen = Seen(total.healthy, total.labelled, peak, total.per_node)
     said = NOTHING_SAID if word is None else word.said
-    allowed_for = frozen.allowed.get(key, ())
-    found = view(key, said, seen, frozen=frozen.expected.get(key, 0), allowed_for=allowed_for)
-    return Listed(found, total.healthy, total.nodes, word, total.per_node, total.labelled, peak)
+    return Listed(frozen.view(key, said, seen), total.healthy, total.nodes, word, total.per_node, total.labelled, peak)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import delete
 
+from app.core.services import Said
 from app.services.admission import grant_leases
 from app.services.admission_apply import Chosen
 from app.services.service_watch import ServiceWatch
@@ -131,6 +132,26 @@ def test_of_several_frozen_numbers_the_strictest_holds(database: Database, three
     frozen(database, 3, 4)
     grant_leases(database, NOW + 1)
     assert holders(database) == set()
+
+
+@pytest.mark.parametrize("state", ["paused", "halted"])
+def test_nothing_that_is_seen_goes_below_what_a_stopped_rollout_froze(
+    database: Database, three: list[str], state: str
+) -> None:
+    """It was frozen once, and only an operator lowers it: four were there, and one is gone for nine days."""
+    frozen(database, 4, state=state)
+    with database.write() as change:
+        rows.remove_peaks_before(change.conn, int(NOW // 86_400) + 1)
+        rows.raise_peaks(change.conn, int(NOW // 86_400), {("shop", "web"): 3})
+    grant_leases(database, NOW + 1)
+    assert holders(database) == set()
+    with database.write() as change:
+        rows.say(change.conn, ("shop", "web"), Said(expected=3), "op", "three are enough", NOW)
+        change.touch("services")
+    for node_id in three:
+        asks(database, node_id, NOW + 2, nonce="n2")
+    grant_leases(database, NOW + 2)
+    assert len(holders(database)) == 1
 
 
 def test_what_a_rollout_that_does_not_run_froze_lowers_nothing(database: Database, three: list[str]) -> None:
