@@ -1,0 +1,81 @@
+"""Pages at the widths of phones, tablets and laptops, with names as long as people make them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import update
+
+from app.services.joining import create_token
+from app.store import schema
+from app.web import assets
+from tests.e2e.browser_kit import Visitor, launch, missing, visitor
+from tests.server_kit import OPERATOR
+from tests.web.rollout_seed import FORECAST, seed_rollouts
+from tests.web.running_kit import Running, running
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+    pytest.mark.skipif(not assets.has_vendor(), reason="front-end packages are not there: run scripts/vendor"),
+]
+
+Fleet = tuple[Running, dict[str, int]]
+WIDTHS = (360, 390, 720, 768, 901, 1024, 1119, 1440)
+LONG = {
+    "scope": "very-long-compose-project-name-of-payments",
+    "name": "customer-notification-preferences-synchroniser",
+    "healthy_now": 12, "left": 11, "wave": 12, "floor": 11,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        made = launch(playwright)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Forty nodes with long names, a rollout in each state whose worst moments name a long service."""
+    with running(tmp_path_factory.mktemp("fleet"), 40) as made:
+        numbers = seed_rollouts(made.db, time.time())
+        note = "for the racks of the new hall"
+        create_token(made.db, OPERATOR, note=note, expires_at=time.time() + 9000, now=time.time())
+        with made.db.write() as change:
+            nodes = schema.nodes.c
+            change.conn.execute(update(schema.nodes).values(name="worker-eu-central-production-" + nodes.name))
+            worst = [*FORECAST["worst"], LONG]
+            change.conn.execute(update(schema.rollouts).values(forecast=FORECAST | {"worst": worst}))
+            change.touch("fleet", "nodes", "rollouts")
+        yield made, numbers
+
+
+@pytest.fixture
+def reader(browser: Browser, fleet: Fleet) -> Iterator[Visitor]:
+    with visitor(browser, fleet[0].url, fleet[0].link()) as made:
+        yield made
+
+
+def at_width(page: Page, width: int) -> Page:
+    page.set_viewport_size({"width": width, "height": 900})
+    return page
+
+
+def test_no_page_scrolls_sideways(reader: Visitor, fleet: Fleet) -> None:
+    made, numbers = fleet
+    rollouts = [f"/rollouts/{numbers[state]}" for state in ("running", "halted", "draft")]
+    lists = [f"{path}/nodes" for path in rollouts]
+    others = ["/nodes", "/services", "/attention", "/events", "/joining", "/rollouts"]
+    page, wide = reader.page("/"), []
+    for path in ("/", *others, *rollouts, *lists):
+        page.goto(made.url + path)
+        for width in WIDTHS:
+            taken = at_width(page, width).evaluate("document.documentElement.scrollWidth")
+            wide += [f"{path} at {width}: {taken}"] if taken > width else []
+    assert wide == []
