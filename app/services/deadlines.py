@@ -139,7 +139,12 @@ def end_unowned(db: Database, now: float) -> int:
 
 def _cancelled_long_ago(operation: Operation, now: float) -> bool:
     asked_at = operation.cancel_asked_at
-    return asked_at is not None and operation.phase is Phase.IDLE and now - asked_at > _OWES_S
+    return asked_at is not None and operation.phase is Phase.IDLE and _long_ago(asked_at, now)
+
+
+def _long_ago(at: float, now: float) -> bool:
+    """A time of the future is from before our clock was set back: nobody waits until that is reached again."""
+    return not 0 <= now - at <= _OWES_S
 
 
 def _end_unowned(db: Database, found: Operation, now: float) -> bool:
@@ -159,7 +164,7 @@ def _end_unowned(db: Database, found: Operation, now: float) -> bool:
 def _unknown_to(node: Node, operation: Operation, now: float) -> bool:
     connected = node.connection is Standing.ONLINE and node.gateway_id is not None
     since = node.connected_at
-    long_connected = connected and since is not None and now - since > _OWES_S
+    long_connected = connected and since is not None and _long_ago(since, now)
     return long_connected and node.activity.operation_id != operation.id and _cancelled_long_ago(operation, now)
 
 

@@ -124,3 +124,15 @@ def test_a_gateway_that_started_in_the_future_is_soon_one_that_could_hear(databa
     connections.beat(database, gateway_id, 1, NOW)
     with database.read() as conn:
         assert conn.execute(select(schema.gateways.c.started_at)).scalar_one() == NOW
+
+
+@pytest.mark.parametrize("jump_s", [-HOUR_S, -90.0])
+def test_what_was_cancelled_before_a_jump_back_does_not_wait_for_the_clock(
+    database: Database, node_id: str, jump_s: float
+) -> None:
+    """The node never heard of it and is connected; both are written with times that lie in the future now."""
+    with database.write() as change:
+        change.conn.execute(update(schema.operations).values(phase="idle", cancel_asked_at=NOW + 30))
+        change.conn.execute(update(schema.nodes).values(connected_at=NOW + 20))
+    assert deadlines.end_unowned(database, NOW + 80) == 0, "it may still be on its way"
+    assert deadlines.end_unowned(database, NOW + 100 + jump_s) == 1
