@@ -52,6 +52,8 @@ class Judge(Watch):
         self.requests: dict[str, float] = {}
         """Nonce → when the request left its node."""
         self.losses: list[Loss] = []
+        self.struck: set[str] = set()
+        """Ids of operations that were under way when their node lost its power."""
         self.nodes: Sequence[SimNode] = ()
         self.reboots = 0
 
@@ -126,6 +128,7 @@ class Judge(Watch):
             case Deed.GOES_DOWN:
                 self._goes_down(node, now)
             case Deed.POWER_LOST:
+                self._struck(node)
                 self._down(node, now, ours=False)
             case Deed.PANICKED:
                 self._record(node).failed.add(node.machine.record.entry(slot).version)
@@ -135,6 +138,11 @@ class Judge(Watch):
                 self._confirmed(node, now)
             case _:
                 pass
+
+    def _struck(self, node: SimNode) -> None:
+        """What it was at may fail with the power, and nothing that it does later."""
+        if node.state.operation is not None:
+            self.struck.add(node.state.operation.id)
 
     def _writes(self, node: SimNode, slot: str, now: float) -> None:
         """Rule 2: the booted slot is never written, the passive one only when it is not the way back any more."""

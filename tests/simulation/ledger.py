@@ -56,14 +56,14 @@ _OPEN = select(_o.id).where(_o.state == "open")
 _STATES = select(_r.id, _r.state)
 
 
-def failures(conn: Connection) -> list[tuple[int, str, str]]:
-    """(number of the node, target version, how it failed) of operations that failed on a version that is good."""
+def failures(conn: Connection) -> list[tuple[int, str, str, str]]:
+    """(number of the node, target version, id, how it failed) of operations that failed on a version that is good."""
     rows = conn.execute(
-        select(_o.node_id, _o.target_version, _o.result, _o.result_text).where(
+        select(_o.node_id, _o.target_version, _o.id, _o.result, _o.result_text).where(
             _o.result.in_([result.value for result in FAILURES]), _o.target_version != BAD
         )
     )
-    return [(int(node_id[5:]), version, f"{result}: {text}") for node_id, version, result, text in rows]
+    return [(int(node_id[5:]), version, id, f"{result}: {text}") for node_id, version, id, result, text in rows]
 
 
 def under_way(conn: Connection) -> list[str]:

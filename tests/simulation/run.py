@@ -116,8 +116,8 @@ def _settled(world: World, director: Director) -> None:
     troubled = director.troubled | {node.spec.number for node in world.fleet.nodes if _troubled(node)}
     with world.stage.read() as conn:
         failed = ledger.failures(conn)
-    for number, version, words in failed:
-        if number not in troubled:
+    for number, version, operation_id, words in failed:
+        if number not in troubled and operation_id not in world.judge.struck:
             raise RuleBroken(f"node {number} failed on {version}, and nothing was wrong with it: {words}")
 
 

@@ -94,6 +94,21 @@ def _idle(made: Desk) -> SimNode:
     return next(node for node in made.fleet.nodes if not node.engine.held)
 
 
+def test_power_excuses_only_what_a_node_was_at() -> None:
+    made, judge = _watched(replicas=2, nodes=3)
+    node = _idle(made)
+    made.update(node, "2.0.0")
+    made.run(KEEP_S + SOAK_S + 200.0)
+    made.fleet.cut_power(node, made.now, 1.0)
+    assert judge.struck == set(), "that was over before"
+    made.run(60.0)
+    made.update(node, "3.0.0")
+    assert node.state.operation is not None
+    at = node.state.operation.id
+    made.fleet.cut_power(node, made.now, 1.0)
+    assert judge.struck == {at}
+
+
 def test_the_judge_sees_a_way_back_that_is_written_too_early() -> None:
     """The agent keeps it for as long as it was told; here it was told of no such time."""
     made, _ = _watched(replicas=2, nodes=3)
