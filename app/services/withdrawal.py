@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from app.core.actors import Actor
 from app.core.errors import NotFound, NotPossible
 from app.core.slots import WayBackChoice, way_back_of
+from app.core.versions import version_key
 from app.services.acting import need
 from app.services.rollout_observe import judge
 from app.services.rollout_orders import take_back
@@ -43,7 +44,7 @@ class StepBack:
 
 
 def withdraw(db: Database, actor: Actor, image_id: str, reason: str, now: float) -> None:
-    """Channels step back to the image before, rollouts to it halt. NotPossible when it is withdrawn already."""
+    """Channels step back to what led to it, rollouts to it halt. NotPossible when it is withdrawn already."""
     need(reason, "Say why the image is withdrawn: everybody who used it will ask.")
     with db.write() as change:
         image = _found(change, image_id)
@@ -140,12 +141,26 @@ def _step_back(change: Change, actor: Actor, image: Image, reason: str, now: flo
 
 
 def _before(conn: Connection, pointer: channels.Move) -> Image | None:
-    """The image that the channel pointed at last and that may still be used."""
-    bad = bad_versions.not_cleared(conn)
-    for move in channels.history(conn, channel_id=pointer.channel_id, limit=_HISTORY):
-        if (move.os, move.arch) != (pointer.os, pointer.arch) or move.image_id == pointer.image_id:
+    """The image that the channel pointed at before it was led to this one, that may still be used and is not newer:
+    back is never forth."""
+    bad, withdrawn = bad_versions.not_cleared(conn), version_key(pointer.version)
+    for image_id in reversed(_led_by(conn, pointer)):
+        image = images.get(conn, image_id)
+        if image is None or image.withdrawn_at is not None or image.digest in bad:
             continue
-        image = images.get(conn, move.image_id)
-        if image is not None and image.withdrawn_at is None and image.digest not in bad:
+        if version_key(image.version) <= withdrawn:
             return image
     return None
+
+
+def _led_by(conn: Connection, pointer: channels.Move) -> list[str]:
+    """The images through which the channel was led to what it points at, the oldest first. What it had gone on to from
+    an image to which it then returned is none of them: that was left, and nobody promoted it since."""
+    led: list[str] = []
+    for move in reversed(channels.history(conn, channel_id=pointer.channel_id, limit=_HISTORY)):
+        if (move.os, move.arch) != (pointer.os, pointer.arch):
+            continue
+        if move.image_id in led:
+            del led[led.index(move.image_id) :]
+        led.append(move.image_id)
+    return led[:-1]
