@@ -41,6 +41,8 @@ class RolloutEventKind(StrEnum):
     REVERSED = "reversed"
     NODE_FAILED = "node-failed"
     NODE_LEFT = "node-left"
+    STAYED = "stayed"
+    """How many nodes had not moved when it was stopped for good: one line, which counts on."""
     NODES_CAME = "nodes-came"
     CANARY = "canary"
     CANARIES_SOAKED = "canaries-soaked"

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 from app.core.actors import Actor
 from app.core.errors import NotPossible
 from app.core.holds import Hold
+from app.core.rollout_ends import END_WORDS
 from app.core.rollout_entry import Targets
 from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.orders import locked_node, withdraw
 from app.services.rollout_acting import RolloutEventKind, tell, touch
-from app.store import canary_clocks, operations, rollout_facts, rollout_nodes
+from app.store import canary_clocks, operations, rollout_facts, rollout_nodes, rollouts
 from app.store.database import Change
 from app.store.rollout_nodes import RolloutNode
+from app.store.rollout_seen import Seen
 from app.store.rollouts import Rollout
 from wire.messages import Phase, Result
 
 _STOPPED = TERMINAL | {RolloutState.ROLLING_BACK}
 _LOOKED_AT = 200
 """Nodes that are thought of at once."""
+_MOST_NAMED = 3
+"""Nodes that leave at once, each with a line of its own: of more, one line says how many."""
 _UNDER_WAY = (RolloutNodeState.WAITING, RolloutNodeState.ORDERED, RolloutNodeState.MOVING)
 
 
@@ -47,6 +53,52 @@ def leave(
     touch(change, rollout.id)
     if row.canary:
         promote(change, rollout, 1, now)
+
+
+def tell_left(change: Change, rollout: Rollout, why: str, rows: Sequence[RolloutNode], now: float) -> None:
+    """In its history: nodes that left for one reason, by name while they are few."""
+    if len(rows) > _MOST_NAMED:
+        text = f"{len(rows):,} nodes left, each because {why}"
+        tell(change, rollout, RolloutEventKind.NODE_LEFT, text, now)
+        return
+    for row in rows:
+        tell(change, rollout, RolloutEventKind.NODE_LEFT, f"{row.name} left: {why}", now, node_id=row.node_id)
+
+
+def stopped_before(rollout: Rollout) -> str:
+    """What is said of a node that was to move, and stays as it is because its rollout was stopped for good."""
+    return f"{rollout.name} was stopped before it moved"
+
+
+_SENT_BACK = "it was sent back before it had soaked"
+
+
+def end_text(rollout: Rollout, seen: Seen, result: Result) -> str:
+    """How its order ended, as its row says."""
+    words = END_WORDS.get(result, "")
+    if result is Result.CANCELLED and rollout.state in _STOPPED:
+        if seen.row.confirmed_at is None and seen.phase is not Phase.SOAKING:
+            return stopped_before(rollout)
+        if seen.row.back_operation_id is not None:
+            return _SENT_BACK
+    return f"{words}: {seen.result_text}" if words and seen.result_text else words or seen.result_text
+
+
+def tell_end(change: Change, rollout: Rollout, row: RolloutNode, text: str, now: float) -> None:
+    """In its history: a node that left as its row says; who stays is counted by `tell_stayed`, who goes back did not
+    leave."""
+    if text not in (stopped_before(rollout), _SENT_BACK):
+        tell_left(change, rollout, text, [row], now)
+
+
+def tell_stayed(change: Change, rollout: Rollout, now: float) -> None:
+    """In its history: how many these are, in one line that counts on while their orders are called back."""
+    nodes = rollout_nodes.count_left(change.conn, rollout.id, stopped_before(rollout))
+    text = f"{nodes:,} nodes left: {rollout.name} was stopped before they moved"
+    if nodes == 1:
+        text = f"1 node left: {stopped_before(rollout)}"
+    rollouts.put_event(change.conn, rollout.id, RolloutEventKind.STAYED.value, text, now)
+    touch(change, rollout.id)
 
 
 def _take_order(change: Change, actor: Actor, row: RolloutNode, text: str, now: float) -> None:

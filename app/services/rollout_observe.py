@@ -15,13 +15,13 @@ from app.core.actors import CONDUCTOR
 from app.core.canaries import Standing
 from app.core.clocks import LONGEST_STEP_S
 from app.core.group_policy import OnFailure
-from app.core.rollout_ends import CALLED_BACK, END_WORDS, ENDS, Tally, blames_version, nothing_attempted, stops
+from app.core.rollout_ends import CALLED_BACK, ENDS, Tally, blames_version, nothing_attempted, stops
 from app.core.rollout_entry import offline_hold
 from app.core.rollouts import Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services import rollout_canaries
 from app.services.rollout_acting import RolloutEventKind, enter, tell, touch
-from app.services.rollout_leaving import hold_json, replace_canaries
+from app.services.rollout_leaving import end_text, hold_json, replace_canaries, stopped_before, tell_end, tell_stayed
 from app.services.rollout_turns import tell_passed_over
 from app.services.rollout_version_failures import remember_bad
 from app.store import canary_clocks, rollout_facts, rollout_nodes, rollout_seen, rollouts
@@ -52,6 +52,8 @@ def _write_down(db: Database, rollout_id: str, found: Sequence[Seen], now: float
             return 0
         changed = {seen.row.node_id: values for seen in found if (values := _apply(change, rollout, seen, now))}
         if changed:
+            if any(values.get("text") == stopped_before(rollout) for values in changed.values()):
+                tell_stayed(change, rollout, now)
             if any("operation_id" not in values for values in changed.values()):  # who waits again got no further
                 rollouts.note_movement(change.conn, rollout.id, now)
             touch(change, rollout.id)
@@ -72,8 +74,7 @@ def _apply(change: Change, rollout: Rollout, seen: Seen, now: float) -> dict[str
         text = f"{seen.row.name}: {values['text']}"
         tell(change, rollout, RolloutEventKind.NODE_FAILED, text, now, node_id=seen.row.node_id)
     elif values.get("state") == RolloutNodeState.LEFT.value:
-        text = f"{seen.row.name} left: {values['text']}"
-        tell(change, rollout, RolloutEventKind.NODE_LEFT, text, now, node_id=seen.row.node_id)
+        tell_end(change, rollout, seen.row, values["text"], now)
     return values
 
 
@@ -107,7 +108,7 @@ def _ended(rollout: Rollout, seen: Seen, now: float) -> dict[str, Any]:
     values: dict[str, Any] = {
         "state": state.value,
         "result": result.value,
-        "text": _text(rollout, seen, result),
+        "text": end_text(rollout, seen, result),
         "hold": None,
         "ended_at": seen.ended_at or now,
         "moving_at": row.moving_at or seen.granted_at,
@@ -148,13 +149,6 @@ def _taken_back(seen: Seen, result: Result) -> bool:
 
 def _goes_on(rollout: Rollout) -> bool:
     return rollout.state in (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HALTED)
-
-
-def _text(rollout: Rollout, seen: Seen, result: Result) -> str:
-    words = END_WORDS.get(result, "")
-    if result is Result.CANCELLED and not _goes_on(rollout):
-        return f"{rollout.name} was stopped before it moved"
-    return f"{words}: {seen.result_text}" if words and seen.result_text else words or seen.result_text
 
 
 # --- judging ------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from app.core.slots import ARMED
 from app.services.orders import Wish, begin, locked_node, withdraw
 from app.services.rollout_acting import record, touch
 from app.services.rollout_groups import order_policy
+from app.services.rollout_leaving import stopped_before, tell_stayed
 from app.services.rollout_spec import reader
 from app.services.rollout_waiting import UNTIL_ITS_END, targets_of, write_holds
 from app.services.rollout_ways_back import way_back_wish
@@ -223,9 +224,9 @@ def _let_go(db: Database, rollout: Rollout, now: float) -> None:
         current = rollouts.get(change.conn, rollout.id, lock=True)
         if current is None or current.state is not rollout.state:
             return
-        text = f"{rollout.name} was stopped before it moved"
-        left = rollout_nodes.leave_waiting(change.conn, rollout.id, text, now)
+        left = rollout_nodes.leave_waiting(change.conn, rollout.id, stopped_before(rollout), now)
         if left:
+            tell_stayed(change, rollout, now)
             why = f"{rollout.name} was stopped before they moved"
             record(change, CONDUCTOR, "let-go", rollout, why, None, {"count": left}, now)
 

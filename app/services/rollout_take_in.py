@@ -16,13 +16,14 @@ from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.services.rollout_acting import RolloutEventKind, record, tell, touch
 from app.services.rollout_groups import elsewhere, entry_targets
 from app.services.rollout_jitter import jitter_s
-from app.services.rollout_leaving import hold_json, leave, promote
+from app.services.rollout_leaving import hold_json, leave, promote, tell_left
 from app.services.rollout_orders import take_order
 from app.services.rollout_spec import reader, selector_of
 from app.services.rollouts import new_row
 from app.store import audit, rollout_facts, rollout_nodes, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.rollout_facts import Facts
+from app.store.rollout_nodes import RolloutNode
 from app.store.rollouts import Rollout
 
 _BATCH = 200
@@ -145,7 +146,10 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
         current = rollouts.get(change.conn, rollout.id, lock=True)
         if current is None or current.state not in _OPEN:
             return 0
-        went = {id: why[id] for id in sorted(why) if _let_go(change, current, id, why[id], now)}
+        left: dict[str, list[RolloutNode]] = {}
+        went = {id: why[id] for id in sorted(why) if _let_go(change, current, id, why[id], left, now)}
+        for text, rows in left.items():
+            tell_left(change, current, text, rows, now)
         if went:
             record(change, CONDUCTOR, "let-go", current, "", None, {"nodes": went}, now)
     return len(went)
@@ -154,7 +158,10 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
 _ABSENT = "it counts as absent"
 
 
-def _let_go(change: Change, rollout: Rollout, node_id: str, why: str, now: float) -> bool:
+def _let_go(
+    change: Change, rollout: Rollout, node_id: str, why: str, left: dict[str, list[RolloutNode]], now: float
+) -> bool:
+    """Whether it went, or its order is called back for it. `left`: by reason, those that are out now."""
     row = rollout_nodes.get(change.conn, rollout.id, node_id)
     if row is None or row.state not in _NOT_MOVED:
         return False
@@ -165,5 +172,5 @@ def _let_go(change: Change, rollout: Rollout, node_id: str, why: str, now: float
         leave(change, CONDUCTOR, rollout, row, why, now, returns)
     except NotPossible:
         return row.state is RolloutNodeState.ORDERED and take_order(change, rollout, row, why, now)
-    tell(change, rollout, RolloutEventKind.NODE_LEFT, f"{row.name} left: {why}", now, node_id=node_id)
+    left.setdefault(why, []).append(row)
     return True

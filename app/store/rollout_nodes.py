@@ -246,6 +246,12 @@ def leave_waiting(conn: Connection, rollout_id: str, text: str, now: float) -> i
     return left.rowcount
 
 
+def count_left(conn: Connection, rollout_id: str, text: str) -> int:
+    """Nodes that left it with these words."""
+    left = _c.state == RolloutNodeState.LEFT.value
+    return conn.execute(select(func.count()).where(_c.rollout_id == rollout_id, left, _c.text == text)).scalar_one()
+
+
 def write_holds(conn: Connection, rollout_id: str, holds: Iterable[tuple[str, dict[str, Any] | None]]) -> None:
     """Why nodes wait: (node id, hold as JSON), for nodes that have not been ordered."""
     for node_id, hold in holds:

@@ -53,6 +53,8 @@ class Rollout:
     """When that was last counted."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """What of the policy is the rollout's own, as core.policy_json has it; the rest is its group's at the start."""
+    override_floor: bool = False
+    """An operator lets its ways back go below floors."""
 
     @property
     def name(self) -> str:
@@ -236,11 +238,20 @@ def add_event(
     )
 
 
-def events(conn: Connection, rollout_id: str, *, before_id: int | None = None, limit: int = 200) -> list[RolloutEvent]:
-    """Newest first; `before_id` continues a page."""
+def put_event(conn: Connection, rollout_id: str, kind: str, text: str, now: float) -> None:
+    """The one event of this kind says this from now on, at the moment at which it was first told."""
+    c = rollout_events.c
+    told = conn.execute(update(rollout_events).where(c.rollout_id == rollout_id, c.kind == kind).values(text=text))
+    if not told.rowcount:
+        add_event(conn, rollout_id, kind, text, now)
+
+
+def events(conn: Connection, rollout_id: str, *, of_nodes: bool | None = None, limit: int = 200) -> list[RolloutEvent]:
+    """Newest first. `of_nodes`: only those of single nodes, or only the others."""
     query = select(rollout_events).where(rollout_events.c.rollout_id == rollout_id)
-    if before_id is not None:
-        query = query.where(rollout_events.c.id < before_id)
+    if of_nodes is not None:
+        single = rollout_events.c.node_id.is_not(None)
+        query = query.where(single if of_nodes else ~single)
     rows = conn.execute(query.order_by(rollout_events.c.id.desc()).limit(limit))
     return [RolloutEvent(row.id, row.at, row.kind, row.text, row.actor, row.node_id) for row in rows]
 
@@ -313,4 +324,5 @@ def _rollout(row: Row[Any]) -> Rollout:
         canaries_waited_s=row.canaries_waited_s,
         canaries_clock_at=row.canaries_clock_at,
         overrides=row.overrides or {},
+        override_floor=row.override_floor,
     )

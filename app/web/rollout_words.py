@@ -126,7 +126,17 @@ def rate_words(done: int, seconds: float) -> str:
 _EVENT_KINDS = {
     "ok": {"succeeded", "canaries-soaked"},
     "bad": {"halted", "node-failed", "not-started"},
-    "warn": {"paused", "aborted", "rolling-back", "rolled-back", "changed", "reversed", "node-left", "superseded"},
+    "warn": {
+        "paused",
+        "aborted",
+        "rolling-back",
+        "rolled-back",
+        "changed",
+        "reversed",
+        "node-left",
+        "stayed",
+        "superseded",
+    },
     "accent": {"started", "resumed", "nodes-came", "canary"},
 }
 
