@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -35,6 +36,7 @@ FRAMES = 48
 _SAMPLES = 120
 """Points of the curve."""
 _EVENTS = 200
+"""Of single nodes, the newest; and as many of the rollout itself, whose start is never lost among its nodes."""
 _WIDTH, _HEIGHT = 1000, 72
 """Of the curve, in its own units."""
 
@@ -59,13 +61,14 @@ def _gather(conn: Connection, rollout: Rollout) -> Mapping[str, Any]:
     cells = cells_at(passages, at)
     counts = counts_of(cells)
     base = f"/rollouts/{rollout.number}/nodes"
-    events = store.events(conn, rollout.id, limit=_EVENTS)[::-1]
+    events = _events(conn, rollout)
     return {
         "rollout": rollout,
         "name": name(rollout),
         "line": line,
         "at": at,
         "nodes": len(cells),
+        "size": len(passages),
         "counts": totals(counts),
         "waves": wave_rows(counts, cells if len(cells) <= MOST_CELLS else None, base),
         "curves": curves([way for _, way in passages], line),
@@ -75,6 +78,12 @@ def _gather(conn: Connection, rollout: Rollout) -> Mapping[str, Any]:
         "frame_s": line.frame_s,
         "mark": event_kind,
     }
+
+
+def _events(conn: Connection, rollout: Rollout) -> list[RolloutEvent]:
+    """Oldest first."""
+    both = (store.events(conn, rollout.id, of_nodes=of_nodes, limit=_EVENTS) for of_nodes in (False, True))
+    return sorted(chain.from_iterable(both), key=lambda event: event.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +108,11 @@ class TimeLine:
         return self.start - 1 < at <= self.end
 
     def words(self, at: float) -> str:
-        """The moment by the reader's clock, with its day where the line is longer than one."""
+        """The moment by the reader's clock, with its day where the line is longer than one, and with its second where
+        frames are less than a minute apart."""
         first, last, then = (datetime.fromtimestamp(each, preferences().zone) for each in (self.start, self.end, at))
-        return f"{then:%H:%M}" if first.date() == last.date() else f"{then:%a %d %b %H:%M}"
+        clock = f"{then:%H:%M:%S}" if self.frame_s < 60 else f"{then:%H:%M}"
+        return clock if first.date() == last.date() else f"{then:%a %d %b} {clock}"
 
     def x(self, at: float) -> float:
         """Where a moment stands on the curve."""

@@ -73,6 +73,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
     reverses = store.reverses_of(conn, rollout.id)
     stuck = cannot_resume(conn, rollout)
     moves = offered(rollout, stuck)
+    events = store.events(conn, rollout.id, limit=_EVENTS + 1)
     return {
         "rollout": rollout,
         "name": name(rollout),
@@ -93,7 +94,8 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "rate": _rate(conn, rollout),
         "outlook": partial(outlook, rollout),
         "worst": planned_worst(rollout),
-        "events": store.events(conn, rollout.id, limit=_EVENTS),
+        "events": events[:_EVENTS],
+        "older": len(events) > _EVENTS,
         "policy": policy_lines(rollout.policy),
         "possible": moves,
         "stuck": stuck,

@@ -83,6 +83,38 @@ def test_an_event_leads_to_its_moment(browser: Browser, path: str) -> None:
     assert "The canaries have soaked</span>\n" in browser.get(f"{path}?at={NOW + 1800:.0f}").text
 
 
+def test_what_happened_to_many_nodes_hides_neither_the_start_nor_the_stop(
+    browser: Browser, database: Database, path: str
+) -> None:
+    with database.write() as change:
+        [id] = change.conn.execute(select(schema.rollouts.c.id)).scalars()
+        rollout_kit.add_rollout_event(change.conn, id, "started", "Started by mb", at=NOW)
+        rollout_kit.add_rollout_event(change.conn, id, "aborted", "Aborted by mb", at=NOW + 60)
+        for number in range(250):
+            said = {"at": NOW + 61, "node_id": f"node_{number}"}
+            rollout_kit.add_rollout_event(change.conn, id, "node-left", f"web-{number} left: it is gone", **said)
+    page = browser.get(path).text
+    assert page.count("left: it is gone") == 200
+    assert "Started by mb</span>\n" in page, "what had happened at its first moment"
+    assert "Aborted by mb</span></li>" in page
+    shown = browser.get(path.removesuffix("/replay")).text
+    assert "What happened before, in the replay" in shown
+
+
+def test_moments_of_a_short_rollout_are_told_apart_by_seconds(browser: Browser, database: Database, path: str) -> None:
+    clock = f"{datetime.fromtimestamp(NOW + 1800, UTC):%H:%M}"
+    assert f">{clock}</a>" in browser.get(path).text, "an hour has minutes enough"
+    with database.write() as change:
+        change.conn.execute(update(schema.rollouts).values(started_at=NOW + 1780, ended_at=NOW + 1880))
+    assert f">{clock}:{datetime.fromtimestamp(NOW + 1800, UTC):%S}</a>" in browser.get(path).text
+
+
+def test_the_chart_says_what_its_colours_are(browser: Browser, path: str) -> None:
+    legend = browser.get(path).text.partition('class="legend')[2].partition("</section>")[0]
+    assert re.findall(r"<i class=\"p-(\w+)\"", legend) == ["done", "failed"]
+    assert "of 2 nodes" in legend
+
+
 @pytest.mark.parametrize("at", ["", "x", "-1", "0", "99999999999", "9" * 40])
 def test_moments_outside_the_line_are_its_ends(browser: Browser, path: str, at: str) -> None:
     assert browser.get(f"{path}?at={at}").status_code == 200
