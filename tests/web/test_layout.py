@@ -79,3 +79,20 @@ def test_no_page_scrolls_sideways(reader: Visitor, fleet: Fleet) -> None:
             taken = at_width(page, width).evaluate("document.documentElement.scrollWidth")
             wide += [f"{path} at {width}: {taken}"] if taken > width else []
     assert wide == []
+
+
+def test_worst_moments_show_all_columns_and_whole_names(reader: Visitor, fleet: Fleet) -> None:
+    page = reader.page(f"/rollouts/{fleet[1]['running']}")
+    for width in WIDTHS:
+        box, cut = at_width(page, width).evaluate(
+            """() => {
+                const right = document.querySelector(".worst-box, .scroll:has(.worst)").getBoundingClientRect().right;
+                const cells = [...document.querySelectorAll(".worst td")].filter(cell => cell.offsetParent);
+                const over = cell => cell.getBoundingClientRect().right > right + 1;
+                return [right, cells.filter(cell => over(cell) || cell.scrollWidth > cell.clientWidth + 1)
+                    .map(cell => cell.textContent)];
+            }"""
+        )
+        assert cut == [], f"at {width}, up to {box}"
+        names = page.locator(".worst td.name").all_inner_texts()
+        assert "shop/checkout" in names, f"at {width}: words stay whole"
