@@ -39,7 +39,7 @@ class Facts:
         domains: dict[tuple[str, str], tuple[int, int]] = {}
         for node in self.snapshot.nodes:
             if _serves(node, back):
-                for service, replicas in node.placements:
+                for service, replicas in _placements(node, back):
                     seen[service] += replicas
             elif node.reserved and not node.absent:
                 for service, replicas in node.placements:
@@ -65,7 +65,9 @@ class Facts:
         return Costs(
             node=node.name,
             already_missing=not _counts(node, back),
-            services={services[one].key: much for one, much in node.placements} if _serves(node, back) else {},
+            services={services[one].key: _taken(node, one, back) for one, _ in _placements(node, back)}
+            if _serves(node, back)
+            else {},
             groups=node.groups,
             domains=[(id, node.labels.get(label, "")) for id, label in labels.items() if label],
             rollout="" if node.exposed_to == rollout else rollout,
@@ -210,6 +212,15 @@ def leads_back(rollout: RolloutView) -> bool:
 def _serves(node: NodeView, back: bool) -> bool:
     """Its replicas count; with `back`, those of a node that our own operation took away do too."""
     return node.up or (back and not node.absent and (node.reserved or node.on_trial))
+
+
+def _placements(node: NodeView, back: bool) -> list[tuple[int, int]]:
+    """What it serves; with `back`, when it has started again what it served before it booted too."""
+    return [*node.placements, *(node.returning if back and node.up else ())]
+
+
+def _taken(node: NodeView, service: int, back: bool) -> int:
+    return sum(replicas for one, replicas in _placements(node, back) if one == service)
 
 
 def _counts(node: NodeView, back: bool) -> bool:

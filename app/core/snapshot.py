@@ -62,11 +62,24 @@ class NodeView:
     """Digests that failed here and were not cleared."""
     exposed_to: str = ""
     """Id of the rollout whose version it has not proved yet: reserved, on trial or soaking under it; empty: none."""
+    returning: tuple[tuple[int, int], ...] = ()
+    """Of one that is up: (index into Snapshot.services, replicas of it that it served before and has not started yet,
+    moments after it booted or came back). What is admitted does not count on them; what is forecast does."""
 
     @property
     def up(self) -> bool:
         """It serves: seen online, on a confirmed slot, not about to go down by our doing."""
         return self.online and not self.reserved and not self.on_trial and not self.absent
+
+    @property
+    def placements_back(self) -> tuple[tuple[int, int], ...]:
+        """What it serves when it has started all that it served before; each service once."""
+        if not self.returning:
+            return self.placements
+        found = dict(self.placements)
+        for service, replicas in self.returning:
+            found[service] = found.get(service, 0) + replicas
+        return tuple(found.items())
 
     @property
     def missing(self) -> bool:

@@ -58,7 +58,7 @@ def _points_nowhere(snapshot: Snapshot) -> str | None:
             return f"node {node.name} names a service twice"
         if node.placements and not node.placement_known and not node.reserved:
             return f"node {node.name} says what it runs although that is not known"
-        for service, replicas in node.placements:
+        for service, replicas in (*node.placements, *node.returning):
             if not 0 <= service < services:
                 return f"node {node.name} runs service number {service} of {services}"
             if replicas < 0:

@@ -26,6 +26,7 @@ from app.services.admission_view import FleetView
 from app.services.domain_losses import current
 from app.services.leases import return_seen
 from app.services.node_views import Setting, read_setting
+from app.services.returning import with_returning
 from app.services.rollout_views import answerable_until
 from app.store import gateways, leases, operations, revisions, rollout_holds
 from app.store import snapshot as store
@@ -57,9 +58,9 @@ Gates = Callable[[Iterable[PrometheusGate]], tuple[Hold, ...]]
 
 
 def gather(db: Database, now: float, gates: Gates | None = None) -> Snapshot:
-    """The whole fleet as it is now, for a plan."""
+    """The whole fleet as it is now, for a plan: with what is about to serve again."""
     with db.read() as conn:
-        return gathered(conn, now, gates).snapshot()
+        return with_returning(conn, gathered(conn, now, gates).snapshot())
 
 
 def gathered(conn: Connection, now: float, gates: Gates | None = None) -> FleetView:

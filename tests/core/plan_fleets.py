@@ -147,6 +147,7 @@ def _nodes(draw: st.DrawFn, number: int, services: int, groups: int, odd: st.Sea
         pin_digest=draw(st.sampled_from(["sha-1.0", "sha-2.0", ""])) if pinned else "",
         failed=frozenset({"sha-2.0"}) if draw(odd) else frozenset(),
         exposed_to=draw(st.sampled_from(["r0", "r1"])) if draw(odd) else "",
+        returning=tuple((one, 1) for one in range(services) if draw(odd)),
     )
 
 

@@ -40,6 +40,13 @@ def one_is_being_updated() -> Snapshot:
     return snapshot(nodes, services=(service("db", 3, 2),), candidates=(wants(1), wants(2)))
 
 
+def one_has_just_booted() -> Snapshot:
+    """It soaks and its container comes in some seconds: nobody goes before, and the forecast counts it as there."""
+    back = node("node-0", soaking=True, exposed_to="rollout 1", version="2.0", returning=((0, 1),))
+    nodes = [back, *(node(f"node-{place}", (0, 1)) for place in range(1, 3))]
+    return snapshot(nodes, services=(service("db", 3, 2),), candidates=(wants(1), wants(2)))
+
+
 def a_single_replica() -> Snapshot:
     """Named before the start; an allowance lets the other one move."""
     nodes = [node("node-0", (0, 1)), node("node-1", (1, 1)), node("node-2")]
@@ -178,6 +185,7 @@ SCENARIOS: dict[str, Callable[[], Snapshot]] = {
         three_replicas_floor_two,
         a_node_died_by_itself,
         one_is_being_updated,
+        one_has_just_booted,
         a_single_replica,
         two_replicas_on_one_node,
         canaries_first,

@@ -38,6 +38,7 @@ def changed(*path: Any, to: Any) -> bytes:
         (changed("snapshot", "nodes", 0, "placements", to=[[7, 1]]), "service number 7 of 1"),
         (changed("snapshot", "nodes", 0, "placements", to=[[0, 1], [0, 1]]), "names a service twice"),
         (changed("snapshot", "nodes", 0, "placements", to=[[0, -1]]), "-1 replicas"),
+        (changed("snapshot", "nodes", 0, "returning", to=[[7, 1]]), "service number 7 of 1"),
         (changed("snapshot", "nodes", 0, "placement_known", to=False), "that is not known"),
         (changed("snapshot", "nodes", 1, "groups", to=["nowhere"]), "in a group nowhere"),
         (changed("snapshot", "candidates", 0, "node", to=2), "node number 2 of 2"),

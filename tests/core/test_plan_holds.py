@@ -131,7 +131,7 @@ def _bare(snapshot: Snapshot, code: HoldCode) -> Snapshot:
     if code is HoldCode.NOT_RUNNING:  # a rollout that runs takes nodes from one that does not
         wants = tuple(one for one in snapshot.candidates if one.rollout == 0)
         snapshot = replace(snapshot, candidates=wants)
-    return replace(_nodes(placements=())(snapshot), services=())
+    return replace(_nodes(placements=(), returning=())(snapshot), services=())
 
 
 @pytest.mark.parametrize("code", [*REMOVED, *LIMITS, HoldCode.EXPOSURE], ids=lambda code: code.value)
@@ -157,7 +157,7 @@ def test_a_rule_that_is_taken_away_moves_exactly_the_nodes_that_it_held(code: Ho
 def test_a_floor_that_is_taken_away_moves_exactly_the_nodes_that_it_held(snapshot: Snapshot) -> None:
     """Where no node runs two services and budgets have room for all."""
     snapshot = without(snapshot, max_unavailable=ALL, max_per_domain=0, one_domain_after_another=False)
-    nodes = tuple(replace(one, placements=one.placements[:1]) for one in snapshot.nodes)
+    nodes = tuple(replace(one, placements=one.placements[:1], returning=()) for one in snapshot.nodes)
     snapshot = _of_rollouts(policy=GroupPolicy(max_unavailable=ALL))(replace(snapshot, nodes=nodes))
     before = plan(snapshot)
     for service in snapshot.services:

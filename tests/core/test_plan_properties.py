@@ -54,7 +54,9 @@ def test_a_standing_brought_up_to_date_admits_what_a_new_one_does(snapshot: Snap
 def test_a_standing_takes_other_groups_and_more_services(snapshot: Snapshot) -> None:
     """Failure domains that were none before, and services that nobody had seen."""
     plain = without(snapshot, domain_label="")
-    unknown = replace(plain, services=(), nodes=tuple(replace(one, placements=()) for one in snapshot.nodes))
+    unknown = replace(
+        plain, services=(), nodes=tuple(replace(one, placements=(), returning=()) for one in snapshot.nodes)
+    )
     standing = Standing.of(unknown)
     standing.replace_rest(
         snapshot.rollouts,

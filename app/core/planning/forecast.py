@@ -48,12 +48,13 @@ def costs_in_a_wave(room: Room, candidate: Candidate) -> Costs:
     node = room.standing.nodes[candidate.node]
     if by_our_doing(node):
         return room.budgets(candidate.node, candidate.rollout, counts=True), room.bound(candidate, node.placements)
-    budgets, services = room.costs(candidate)
-    return budgets, room.bound(candidate, services)
+    budgets, _ = room.costs(candidate)
+    return budgets, room.bound(candidate, node.placements_back if node.up else ())
 
 
 def limits_of_a_wave(room: Room) -> list[int]:
-    """What one wave has of each limit, in the order of the Room."""
+    """What one wave has of each limit, in the order of the Room: also with what starts again on nodes that came back
+    moments ago, for a wave is minutes away."""
     standing = room.standing
     limits = room.left.copy()
     limits[room.rollouts_at :] = room.limits[room.rollouts_at :]
@@ -67,6 +68,10 @@ def limits_of_a_wave(room: Room) -> list[int]:
                 limits[room.groups_at + group] += 1
             for domain in standing.domains[place]:
                 limits[room.domains_at + domain] += 1
+    for node in standing.nodes:
+        if node.returning and node.up:
+            for service, replicas in node.returning:
+                healthy[service] += replicas
     limits[: room.groups_at] = room.of_services(healthy, [0] * len(healthy))
     return limits
 
@@ -108,7 +113,7 @@ class _Forecaster:
         for place, wave in self.made.wave_of.items():
             candidate = self.standing.candidates[place]
             node = self.standing.nodes[candidate.node]
-            for service, replicas in node.placements if node.up or by_our_doing(node) else ():
+            for service, replicas in node.placements_back if node.up or by_our_doing(node) else ():
                 if replicas and service in self.room.freed.get(candidate.rollout, ()):
                     taken[service, wave] += replicas
         for (service, wave), replicas in sorted(taken.items()):

@@ -166,12 +166,17 @@ class Blocks:
         have, away = self.made.limits[service] + floor, self._carriers(service)
         here = f", {needed:,} of them on one node" if needed > 1 else ""
         what = f"{have:,} of {counted(view.expected, 'replica')} healthy{here}, floor {floor:,}"
-        returns: tuple[str, ...] = ()
+        more = ["another replica"]
         if away:
             what += f", while {named(away)} {'is' if len(away) == 1 else 'are'} away"
-            returns = (f"bringing {named(away)} back",)
+            more.insert(0, f"bringing {named(away)} back")
+        elif have < view.expected:
+            missing = view.expected - have
+            more.insert(0, f"the return of the missing {'replica' if missing == 1 else f'{missing:,} replicas'}")
+        if have >= view.expected:  # else it is no floor that is too high: what serves is too little
+            more.append("a lower floor")
         hold = Hold(HoldCode.SERVICE_FLOOR, f"waits for {name}: {what}", name)
-        return _Blocked(hold, f"{name} has {what}", (*returns, "another replica", "a lower floor"))
+        return _Blocked(hold, f"{name} has {what}", tuple(more))
 
     def _carriers(self, service: int) -> list[str]:
         """Nodes that run it and are away, not by our doing."""
