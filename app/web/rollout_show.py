@@ -25,7 +25,7 @@ from app.web.htmx import render
 from app.web.live import live_page
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
 from app.web.rollout_outlook import outlook, planned_worst
-from app.web.rollout_stopped import cannot_resume, offered, stopped_words
+from app.web.rollout_stopped import cannot_resume, lasting, offered, stopped_words
 from app.web.rollout_waves import MOST_CELLS, totals, wave_rows
 from app.web.rollout_words import event_kind, failure_words, finishes, name, policy_lines, rate_words, stays, title
 
@@ -68,7 +68,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
     nodes = sum(sums.values())
     base = f"/rollouts/{rollout.number}/nodes"
     cells = rollout_cells.cells(conn, rollout.id) if nodes <= MOST_CELLS else None
-    holds = rollout_cells.held_groups(conn, rollout.id)
+    holds = lasting(rollout, rollout_cells.held_groups(conn, rollout.id))
     source = store.get(conn, rollout.source_id) if rollout.source_id else None
     reverses = store.reverses_of(conn, rollout.id)
     stuck = cannot_resume(conn, rollout)

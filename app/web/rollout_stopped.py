@@ -5,8 +5,10 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from app.core.errors import NotPossible
+from app.core.holds import HoldCode
 from app.core.rollouts import Move, RolloutKind, RolloutState, possible_moves
 from app.services.rollouts import no_bad_target
+from app.store.rollout_cells import HeldGroup
 from app.store.rollouts import Rollout
 
 _STOPPED = (RolloutState.PAUSED, RolloutState.HALTED)
@@ -31,6 +33,14 @@ def offered(rollout: Rollout, stuck: str) -> set[str]:
     if rollout.kind is not RolloutKind.UPDATE:  # a reboot changed nothing, and a way back is not reversed
         moves.discard(Move.ROLL_BACK.value)
     return moves
+
+
+def lasting(rollout: Rollout, holds: list[HeldGroup]) -> list[HeldGroup]:
+    """What nodes wait for beside the rollout itself: whoever asks one that has stopped is told just that, which
+    `stopped_words` says of all."""
+    if rollout.state not in _STOPPED:
+        return holds
+    return [group for group in holds if group.code is not HoldCode.NOT_RUNNING]
 
 
 def stopped_words(rollout: Rollout, moves: set[str]) -> str:

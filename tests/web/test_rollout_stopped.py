@@ -46,6 +46,22 @@ def test_what_stopped_is_why_nodes_wait(browser: Browser, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["paused", "halted"])
+def test_what_is_told_of_then_is_not_that_it_stopped(browser: Browser, state: str) -> None:
+    """Nodes that ask are answered that it does not run: that is said once, and not as a reason of before."""
+    asks = {"state": "ordered", "hold": {"code": "not-running", "text": f"waits for rollout 1: it is {state}"}}
+    floor = {"state": "ordered", "hold": {"code": "service-floor", "text": "waits for shop/db", "subject": "shop/db"}}
+    number, nodes = rollout(browser, state, asks, asks, floor, state_text="it is late")
+    page = text_of(browser, number)
+    assert "Rollout does not run" not in page and f"waits for rollout 1: it is {state}" not in page
+    before = page.partition("As it was when it stopped:")[2]
+    assert "waits for shop/db" in before and "1 node" in before
+    with browser.db.write() as change:
+        rows = schema.rollout_nodes
+        change.conn.execute(update(rows).where(rows.c.node_id == nodes[2]).values(hold=asks["hold"]))
+    assert "As it was when it stopped" not in text_of(browser, number)
+
+
+@pytest.mark.parametrize("state", ["paused", "halted"])
 def test_one_whose_version_is_withdrawn_offers_no_resume(browser: Browser, state: str) -> None:
     number, _ = rollout(browser, state, {"state": "waiting"}, state_text="it is late")
     with browser.db.write() as change:
