@@ -20,6 +20,7 @@ class EventKind(StrEnum):
     RELABELLED = "relabelled"
     CONFLICT_SETTLED = "conflict-settled"
     FAILED_VERSION_CLEARED = "failed-version-cleared"
+    FLOOR_OVERRIDDEN = "floor-overridden"
     DECLARED = "declared"
     LOST = "lost"
     FOUND = "found"

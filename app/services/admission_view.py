@@ -58,6 +58,8 @@ class FleetView:
         self._rollout_place: dict[str, int] = {}
         self._rollouts: list[RolloutView] = []
         self._candidates: dict[str, tuple[Candidate, ...]] = {}
+        self._overriding: frozenset[str] = frozenset()
+        """Rollouts whose ways back an operator lets go below floors."""
         self._kept: Mapping[str, Keeper] = {}
         """By node: whose way back is kept, where a domain has its turn only while a node of it can still move."""
         self._put_nodes(self._reader.read(conn, None))
@@ -163,6 +165,7 @@ class FleetView:
         progress = store.progress(conn) if found else {}
         images = store.image_rows(conn, [id for rollout in found for id in rollout.targets])
         self._bad = store.bad_digests(conn)
+        self._overriding = frozenset(each.id for each in found if each.leads_back and each.override_floor)
         unwell = rollout_canaries.unwell(conn, found, self.setting.now, self.setting.gateways) if found else {}
         in_turns = any(group.policy.one_domain_after_another for group in self.setting.groups)
         self._kept = all_kept(conn) if found and in_turns else {}
@@ -222,7 +225,13 @@ class FleetView:
         if node is None or rollout is None:
             return None
         return Candidate(
-            node=node, rollout=rollout, operation_id="", ready=False, canary=bool(row.canary), since=row.added_at
+            node=node,
+            rollout=rollout,
+            operation_id="",
+            ready=False,
+            canary=bool(row.canary),
+            since=row.added_at,
+            override_floor=row.rollout_id in self._overriding,
         )
 
     def _ordered(self, row: Any, images: Mapping[str, Any]) -> Candidate | None:

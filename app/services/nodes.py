@@ -25,13 +25,15 @@ from app.core.slots import way_back_of
 from app.core.texts import fits_index
 from app.services import service_scopes
 from app.services.acting import done, need, possible, record
+from app.services.failed_versions import allow_again, failed_here
+from app.services.floor_overrides import override_way_back
 from app.services.kept_ways_back import refusal_to_write
 from app.services.orders import Wish, begin, give_order, locked_node, withdraw
 from app.services.replacement import lock_with_replaced, retire_replaced
 from app.services.retirement import leave_fleet
 from app.services.rollout_reverse import reverse_node
 from app.services.version_gates import refusal_of_version, refusal_of_way_back
-from app.store import channels, failed_versions, fleet, images, nodes
+from app.store import channels, fleet, images, nodes
 from app.store.database import Change, Database
 from wire.limits import NAME_CHARS
 from wire.messages import OperationKind
@@ -53,8 +55,9 @@ def update(
     """Bring the node to this image: stage, arm under a lease, reboot, confirm, soak. Returns the operation's id.
     NotPossible too while the rollout that moved it is not over, for which its way back is kept.
 
-    `override_failed`: although this version failed here before; `override_floor`: although a service falls below its
-    floor; each needs a reason. Who names a version for one node chooses to go down, unless `allow_downgrade` is False.
+    `override_failed`: although this version failed here before, which it clears; `override_floor`: although a service
+    falls below its floor; each needs a reason. Who names a version for one node chooses to go down, unless
+    `allow_downgrade` is False.
     """
     if override_failed:
         need(reason, "Say why a version that failed here may be tried again.")
@@ -66,6 +69,9 @@ def update(
         possible(refusal_to_update(node, image, override_failed=override_failed, pinned_image_id=pinned))
         possible(refusal_of_version(change.conn, node, image, allow_downgrade=allow_downgrade))
         possible(refusal_to_write(change.conn, node))
+        failed = failed_here(node, image.digest)
+        if failed is not None:
+            allow_again(change, actor, node, failed, reason, now)
         wish = Wish(
             OperationKind.ACTIVATE,
             image.id,
@@ -89,8 +95,11 @@ def reboot(db: Database, actor: Actor, node_id: str, reason: str, now: float, ov
 
 def roll_back(db: Database, actor: Actor, node_id: str, reason: str, now: float, override_floor: bool = False) -> str:
     """Back to the version before: from the passive slot, else by downloading it. Returns the operation's id.
-    `override_floor`: as with `update`."""
+    `override_floor`: as with `update`; of a node that is going back already it is put on the order that does that."""
     _need_for_floor(override_floor, reason)
+    under_way = override_way_back(db, actor, node_id, reason, now) if override_floor else None
+    if under_way is not None:
+        return under_way
     if _downloads_its_way_back(db, node_id):
         return reverse_node(db, actor, node_id, reason, now, override_floor=override_floor)
     with db.write() as change:
@@ -138,24 +147,11 @@ def clear_failed_version(db: Database, actor: Actor, node_id: str, digest: str, 
     with db.write() as change:
         node = locked_node(change, node_id)
         possible(refusal(Action.CLEAR_FAILED_VERSION, node))
-        failed = next((one for one in node.failed if one.digest == digest and one.cleared_at is None), None)
+        failed = failed_here(node, digest)
         if failed is None:
             raise NotFound("failed version", digest)
-        failed_versions.clear(change.conn, node.id, digest, actor.name, reason, now)
+        allow_again(change, actor, node, failed, reason, now)
         give_order(change, node, node.desired_operation_id)  # the node hears of it with its next order
-        before = {"version": failed.version, "failed": failed.reason}
-        done(
-            change,
-            actor,
-            Action.CLEAR_FAILED_VERSION,
-            node,
-            EventKind.FAILED_VERSION_CLEARED,
-            f"{failed.version} may be tried again",
-            reason,
-            before,
-            None,
-            now,
-        )
 
 
 # --- what it follows ----------------------------------------------------------------------------------------

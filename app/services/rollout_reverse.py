@@ -18,6 +18,7 @@ from app.core.operations import Action, refusal_to_roll_back
 from app.core.rollouts import TERMINAL, Move, RolloutKind, RolloutNodeState, RolloutState
 from app.core.slots import way_back_of
 from app.services.acting import need, possible, record
+from app.services.floor_overrides import override_within
 from app.services.group_way_back import GroupWayBack, way_back_of_group
 from app.services.groups import policy_for
 from app.services.orders import begin, locked_node
@@ -32,10 +33,20 @@ from app.store.database import Change, Database
 from app.store.rollouts import Rollout
 
 
-def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float, *, wave: int | None = None) -> str:
+def reverse(
+    db: Database,
+    actor: Actor,
+    rollout_id: str,
+    reason: str,
+    now: float,
+    *,
+    wave: int | None = None,
+    override_floor: bool = False,
+) -> str:
     """Every node that the ended rollout moved goes back to what it ran before; returns the reverse rollout's id.
 
     `wave`: only the nodes of this wave, 0 for the canaries; the rollout may be under way then, and is paused.
+    `override_floor`: although services fall below their floors (app.services.floor_overrides).
     """
     need(reason, "Say why it is rolled back.")
     with db.write() as change:
@@ -52,16 +63,20 @@ def reverse(db: Database, actor: Actor, rollout_id: str, reason: str, now: float
         spec = replace(_spec(source.policy, source.group_id, moved, reason), allowances=source.allowances)
         resolved = Resolved((), spec.policy or source.policy, source.group_name, "", moved)
         made = _begin(change, actor, spec, resolved, source.id, now)
+        if override_floor:
+            override_within(change, actor, made, reason, now)
         text = f"Rolled back by rollout {made.number} of {actor.name}, {_part(wave)}{because(reason)}"
         tell(change, source, RolloutEventKind.REVERSED, text, now, actor=actor.name)
     take_back(db, now)
     return made.id
 
 
-def reverse_group(db: Database, actor: Actor, group_id: str, reason: str, now: float) -> str:
+def reverse_group(
+    db: Database, actor: Actor, group_id: str, reason: str, now: float, *, override_floor: bool = False
+) -> str:
     """Its updates that are under way are rolled back, and every other node that an update moved last goes back to the
     version before that, each to its own (app.services.group_way_back). Returns the id of the rollout that sends these
-    back; where there are none, of the newest update that is rolled back."""
+    back; where there are none, of the newest update that is rolled back. `override_floor`: as with `reverse`."""
     need(reason, "Say why the group is rolled back.")
     with db.write() as change:
         fleet.lock(change.conn)  # before rollouts: everybody locks in this order
@@ -70,11 +85,13 @@ def reverse_group(db: Database, actor: Actor, group_id: str, reason: str, now: f
         for rollout in found.stops:
             text = f"Rolled back by {actor.name} with group {found.group.name}{because(reason)}"
             enter(change, actor, locked_rollout(change, rollout.id), Move.ROLL_BACK, text, reason, now, moved_at=now)
-        made_id = found.stops[-1].id if found.stops else ""
+        going = list(found.stops)
         if found.goes:
-            made_id = _send_group_back(change, actor, found, reason, now)
+            going.append(_send_group_back(change, actor, found, reason, now))
+        for rollout in going if override_floor else ():
+            override_within(change, actor, rollout, reason, now)
     take_back(db, now)
-    return made_id
+    return going[-1].id
 
 
 def _something_goes(found: GroupWayBack) -> None:
@@ -85,7 +102,7 @@ def _something_goes(found: GroupWayBack) -> None:
         raise NotPossible("nothing-to-do", f"No node of group {name} runs what an update brought it to.")
 
 
-def _send_group_back(change: Change, actor: Actor, found: GroupWayBack, reason: str, now: float) -> str:
+def _send_group_back(change: Change, actor: Actor, found: GroupWayBack, reason: str, now: float) -> Rollout:
     for rollout_id, node_id in found.leaves:
         rollout, row = locked_rollout(change, rollout_id), rollout_nodes.get(change.conn, rollout_id, node_id)
         text = f"left out: group {found.group.name} is rolled back by {actor.name}{because(reason)}"
@@ -95,7 +112,7 @@ def _send_group_back(change: Change, actor: Actor, found: GroupWayBack, reason: 
     members = tuple(one.node_id for one in found.goes)
     spec = _spec(found.group.policy, found.group.id, members, reason)
     resolved = Resolved((), spec.policy or found.group.policy, found.group.name, "", members)
-    return _begin(change, actor, spec, resolved, None, now).id
+    return _begin(change, actor, spec, resolved, None, now)
 
 
 def reverse_node(
@@ -118,9 +135,10 @@ def reverse_node(
         if isinstance(wish, str):
             raise NotPossible("bad-version", f"{node.name} cannot go back: {wish}.")
         assert row is not None, "it was drafted with this node"
-        wish = replace(wish, override_failed=False, override_floor=override_floor)
         operation = begin(change, actor, node, wish, reason, now)
         mark_ordered(change, row, node, operation, now)
+        if override_floor:
+            override_within(change, actor, made, reason, now)
         before = {"version": node.version, "slot": node.booted_slot}
         after = {"operation": operation.id, "version": wish.version, "digest": wish.digest, "rollout": made.id}
         record(change, actor, Action.ROLL_BACK, node, reason, before, after, now)

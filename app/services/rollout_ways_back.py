@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from app.core.nodes import Node
 from app.core.slots import WayBackChoice, way_back_of
+from app.services.failed_versions import failed_here
 from app.services.orders import Wish
 from app.store import bad_versions, images, rollout_facts, rollout_nodes
 from app.store.rollout_nodes import RolloutNode
@@ -47,19 +48,23 @@ def _choice(conn: Connection, node: Node, row: RolloutNode) -> WayBackChoice | N
 
 
 def wish_of(conn: Connection, node: Node, choice: WayBackChoice | None, rollout: Rollout) -> Wish | str:
-    """The order that leads there, or why there is none: gates stop no way back, but a bad version is none (rule 5)."""
+    """The order that leads there, or why there is none: gates stop no way back, but what is bad, or failed on the node,
+    is none until an operator clears it (rule 5)."""
     if choice is None:
         return f"it has no way back: neither a slot nor an image of what {node.name} ran before is known"
     bad = bad_versions.get(conn, choice.digest or "")
     if bad is not None:
         return f"what it ran before, {bad.version}, is bad fleet-wide: {bad.reason}"
+    failed = failed_here(node, choice.digest or "")
+    if failed is not None:
+        return f"what it ran before, {failed.version}, failed on it: {failed.reason}"
     kind = OperationKind.ROLLBACK if choice.local else OperationKind.ACTIVATE
     return Wish(
         kind,
         choice.image_id,
         choice.version,
         choice.digest or "",
-        override_failed=True,
+        override_floor=rollout.override_floor,
         rollout_id=rollout.id,
         policy=rollout.policy,
     )

@@ -18,6 +18,7 @@ from app.core.slots import ARMED
 from app.core.snapshot import ServiceKey
 from app.ids import new_id
 from app.services.acting import need
+from app.services.floor_overrides import override_within
 from app.services.rollout_acting import (
     RolloutEventKind,
     because,
@@ -166,8 +167,11 @@ def abort(db: Database, actor: Actor, rollout_id: str, reason: str, now: float) 
     return still_finishing(db, rollout_id)
 
 
-def roll_back(db: Database, actor: Actor, rollout_id: str, reason: str, now: float) -> None:
-    """All its nodes that moved go back; those that have not stay. One that has ended: see rollout_reverse.reverse."""
+def roll_back(
+    db: Database, actor: Actor, rollout_id: str, reason: str, now: float, *, override_floor: bool = False
+) -> None:
+    """All its nodes that moved go back; those that have not stay. One that has ended: see rollout_reverse.reverse.
+    `override_floor`: although services fall below their floors (app.services.floor_overrides)."""
     need(reason, "Say why it is rolled back.")
     with db.write() as change:
         rollout = locked_rollout(change, rollout_id)
@@ -176,6 +180,8 @@ def roll_back(db: Database, actor: Actor, rollout_id: str, reason: str, now: flo
         leads_forth(change.conn, rollout)
         text = f"Rolled back by {actor.name}{because(reason)}"
         enter(change, actor, rollout, Move.ROLL_BACK, text, reason, now, moved_at=now)
+        if override_floor:
+            override_within(change, actor, rollout, reason, now)
     take_back(db, now)
 
 

@@ -154,6 +154,7 @@ def upgrade() -> None:
         ),
         sa.Column("allow_downgrade", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("break_glass", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("override_floor", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("source_id", sa.String(), nullable=True),
         sa.Column("channel_id", sa.String(), nullable=True),
         sa.Column("actor", sa.String(), nullable=False),

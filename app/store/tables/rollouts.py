@@ -26,6 +26,7 @@ rollouts = Table(
     Column("left_out", Json, nullable=False),  # ids of nodes that its author left out
     Column("allow_downgrade", Boolean, nullable=False, server_default=text("false")),
     Column("break_glass", Boolean, nullable=False, server_default=text("false")),
+    Column("override_floor", Boolean, nullable=False, server_default=text("false")),  # of its ways back
     Column("source_id", String),  # the rollout that this one reverses
     Column("channel_id", String),  # the channel whose move made it
     Column("actor", String, nullable=False),
