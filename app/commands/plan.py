@@ -15,7 +15,7 @@ from app.core.errors import Invalid
 from app.core.plan_check import check
 from app.core.plan_text import render
 from app.core.planner import plan as make_plan
-from app.services.admission import gather
+from app.services.fleet_snapshot import gather
 from app.store.database import open_database
 
 _FILE = click.Path(path_type=Path)

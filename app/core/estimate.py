@@ -13,13 +13,16 @@ from app.core.holds import HoldCode
 from app.core.plan import Plan
 from app.core.planning.standing import leads_back
 from app.core.planning.words import counted, named
-from app.core.snapshot import RolloutView, Snapshot
+from app.core.rollouts import RolloutKind
+from app.core.snapshot import MoveTimes, RolloutView, Snapshot
 
 QUICK_MOVE_S = 5.0
 """From the lease to confirmed at the very least: a small virtual machine whose checks pass at once. The low end of a
 range has to hold, also where a better packing than the forecast's saves a wave: soaks and windows carry it."""
 SLOW_STAGE_S = 1800.0
 """A few GiB over an ordinary line; the first wave waits for it where nothing is staged yet."""
+_UNLIKE = 2.0
+"""How much faster or slower than all that moved before it a node is taken to be."""
 _OPENINGS = 120
 """Stretches of windows that are looked at: four months of nightly ones; beyond them nobody plans."""
 _DATED = frozenset({HoldCode.FREEZE, HoldCode.MINIMUM_AGE, HoldCode.CANARIES})
@@ -53,26 +56,25 @@ class Estimate:
     """`inf`: not within the windows of the next months."""
     never: str = ""
     """“never ends unless …”; empty: it ends."""
+    moved: MoveTimes | None = None
+    """Of its own nodes, what it counts with; None: none has moved yet, and its policy's deadlines are the most."""
 
 
-def estimate(
-    plan: Plan, snapshot: Snapshot, rollout: int, quick_s: float = QUICK_MOVE_S, slow_s: float | None = None
-) -> Estimate:
-    """Of one rollout, by its index in the snapshot. `quick_s`, `slow_s`: how long a node takes from its lease to
-    confirmed at the least and at the most, where that was seen; else its policy's deadlines are the most."""
+def estimate(plan: Plan, snapshot: Snapshot, rollout: int) -> Estimate:
+    """Of one rollout, by its index in the snapshot."""
     view = snapshot.rollouts[rollout]
+    quick_s, slow_s = _move_s(view)
     low = high = 0.0
     for group, waves in _waves_by_group(plan, snapshot, rollout).items():
         policy = snapshot.groups[group].policy if group is not None else view.policy
-        most = slow_s if slow_s is not None else _slow_move_s(view.policy)
         start = _start(plan, snapshot, rollout, group)
         line = _Line(view, policy, waves, _soaks_between(plan, snapshot, rollout), _exposed(snapshot, rollout))
         low = max(low, line.earliest(start, quick_s) - snapshot.now)
-        staged = start if _all_ready(snapshot, rollout) else start + view.policy.stage_jitter_s + SLOW_STAGE_S
-        high = max(high, line.latest(staged, most) - snapshot.now)
+        staged = start if _all_staged(snapshot, rollout) else start + view.policy.stage_jitter_s + SLOW_STAGE_S
+        high = max(high, line.latest(staged, slow_s) - snapshot.now)
     if any(node.exposed_to == view.id for node in snapshot.nodes):  # those that are under way may have just begun
-        high += (slow_s if slow_s is not None else _slow_move_s(view.policy)) + view.policy.timing.soak_s
-    return Estimate(low, max(low, high), _never(plan, snapshot, rollout))
+        high += slow_s + view.policy.timing.soak_s
+    return Estimate(low, max(low, high), _never(plan, snapshot, rollout), view.moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +192,28 @@ def _belongs(snapshot: Snapshot, place: int, rollout: int, group: int | None) ->
     return candidate.rollout == rollout and (group is None or snapshot.groups[group].id in groups[:1])
 
 
-def _all_ready(snapshot: Snapshot, rollout: int) -> bool:
-    return all(candidate.ready for candidate in snapshot.candidates if candidate.rollout == rollout)
+def _all_staged(snapshot: Snapshot, rollout: int) -> bool:
+    """Whether nobody has anything to download before it can go."""
+    view = snapshot.rollouts[rollout]
+    digests = {target.digest for target in view.targets}
+    return view.kind is RolloutKind.REBOOT or all(
+        candidate.ready or snapshot.nodes[candidate.node].staged_digest in digests
+        for candidate in snapshot.candidates
+        if candidate.rollout == rollout
+    )
 
 
-def _slow_move_s(policy: GroupPolicy) -> float:
+def _move_s(view: RolloutView) -> tuple[float, float]:
+    """How long a node takes from its lease to confirmed, at the least and at the most. Its policy's deadlines are the
+    most until some have moved; then the others are trusted to take no less than half of the fastest of them, and no
+    more than twice the slowest."""
+    policy, moved = view.policy, view.moved
     drain_s = policy.drain_s if policy.drain else 0.0
-    return drain_s + policy.timing.reboot_deadline_s + policy.timing.confirm_s
+    deadline_s = drain_s + policy.timing.reboot_deadline_s + policy.timing.confirm_s
+    if moved is None:
+        return QUICK_MOVE_S, deadline_s
+    quick_s = max(QUICK_MOVE_S, moved.fastest_s / _UNLIKE)
+    return quick_s, max(quick_s, min(deadline_s, moved.slowest_s * _UNLIKE))
 
 
 def _never(plan: Plan, snapshot: Snapshot, rollout: int) -> str:

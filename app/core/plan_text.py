@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from app.core.estimate import estimate
+from app.core.estimate import Estimate, estimate
 from app.core.holds import HoldCode
 from app.core.plan import Plan, Wave
 from app.core.planning.words import counted, service_name, span
@@ -76,7 +76,17 @@ def _duration(plan: Plan, snapshot: Snapshot, place: int) -> str:
     else:
         low, high = span(found.low_s), span(found.high_s)
         ends = f"ends in {low} to {high}" if low != high else f"ends in about {low}"
-    return f"{snapshot.rollouts[place].name}: {found.never or ends}"
+    return f"{snapshot.rollouts[place].name}: {found.never or ends + _basis(found)}"
+
+
+def _basis(found: Estimate) -> str:
+    """What the high end is counted with."""
+    if not found.high_s:
+        return ""
+    if found.moved is None:
+        return " (at most by its policy's deadlines: no node of it has moved yet)"
+    times = f"{found.moved.fastest_s:,.0f} to {found.moved.slowest_s:,.0f} s"
+    return f" (as {counted(found.moved.nodes, 'node')} moved so far: {times} each)"
 
 
 def _listed(what: str, nodes: Sequence[int], snapshot: Snapshot) -> str:

@@ -134,6 +134,15 @@ class TargetView:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveTimes:
+    """How long nodes of a rollout took from the lease to confirmed."""
+
+    nodes: int
+    fastest_s: float
+    slowest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutView:
     """What wants nodes to move: a rollout, or an operator's order to one node (`direct`)."""
 
@@ -163,6 +172,8 @@ class RolloutView:
     """Nodes of it without those that left it, whatever they did already: what shares of its policy are shares of."""
     gates: tuple[Hold, ...] = ()
     """Health gates that are shut now, as their owner found them (Prometheus queries, loss of a domain)."""
+    moved: MoveTimes | None = None
+    """Of its nodes so far; None: none has got there, or nobody asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from app.services.admission_view import FleetView
 from app.services.domain_losses import current
 from app.services.leases import return_seen
 from app.services.node_views import Setting, read_setting
-from app.services.returning import with_returning
 from app.services.rollout_views import answerable_until
 from app.store import gateways, leases, operations, revisions, rollout_holds
 from app.store import snapshot as store
@@ -57,13 +56,8 @@ Gates = Callable[[Iterable[PrometheusGate]], tuple[Hold, ...]]
 """Which of these gates are shut, without waiting for anybody."""
 
 
-def gather(db: Database, now: float, gates: Gates | None = None) -> Snapshot:
-    """The whole fleet as it is now, for a plan: with what is about to serve again."""
-    with db.read() as conn:
-        return with_returning(conn, gathered(conn, now, gates).snapshot())
-
-
 def gathered(conn: Connection, now: float, gates: Gates | None = None) -> FleetView:
+    """The whole fleet as it is now."""
     setting = read_setting(conn, now)
     return FleetView(conn, now, current(conn, now, setting.groups), _shut(setting, gates))
 

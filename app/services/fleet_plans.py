@@ -8,7 +8,7 @@ from collections.abc import Callable
 from app.core.plan import Plan
 from app.core.planner import plan
 from app.core.snapshot import Snapshot
-from app.services.admission import gather
+from app.services.fleet_snapshot import gather
 from app.services.kept_ways_back import with_kept
 from app.store import kept_ways_back, revisions
 from app.store.database import Database

@@ -15,8 +15,8 @@ from app.core.planner import plan
 from app.core.rollout_entry import Keeper, Out, Targets
 from app.core.rollouts import ACTIVE, RolloutKind, RolloutState
 from app.core.snapshot import Candidate, RolloutView, Snapshot
-from app.services.admission import gather
 from app.services.fleet_plans import FleetPlans
+from app.services.fleet_snapshot import gather
 from app.services.kept_ways_back import with_kept
 from app.services.rollout_groups import entry_targets
 from app.services.rollout_spec import RolloutSpec, as_now, members, resolve, rollout_of

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from app.core.rollout_progress import Progress
 from app.core.rollouts import RolloutNodeState
+from app.core.snapshot import MoveTimes
 from app.store.rollout_cells import PROGRESS
 from app.store.schema import nodes, operations, rollout_nodes, rollouts
 
@@ -34,6 +35,17 @@ def done_since(conn: Connection, rollout_id: str, at: float) -> int:
     done = and_(_c.state == RolloutNodeState.DONE.value, _c.back_at.is_(None), _c.ended_at >= at)
     query = select(func.count()).select_from(rollout_nodes)
     return conn.execute(query.where(_c.rollout_id == rollout_id, done | (_c.back_ended_at >= at))).scalar_one()
+
+
+def move_times(conn: Connection, rollout_ids: Collection[str]) -> dict[str, MoveTimes]:
+    """Rollout → how long its nodes took from their lease to confirmed; one of which none has got there is missing."""
+    took = _c.confirmed_at - _c.moving_at
+    rows = conn.execute(
+        select(_c.rollout_id, func.count(), func.min(took), func.max(took))
+        .where(_c.rollout_id.in_(list(rollout_ids)), took > 0)
+        .group_by(_c.rollout_id)
+    )
+    return {row[0]: MoveTimes(*row[1:]) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

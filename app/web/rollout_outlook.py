@@ -16,7 +16,7 @@ from app.web.context import console, now
 from app.web.htmx import render
 from app.web.preferences import preferences
 from app.web.rollout_plan_view import WorstRow, wave_words
-from app.web.rollout_words import range_words
+from app.web.rollout_words import basis_words, range_words
 
 _PACE_S = 30.0
 """A range of hours does not change within this."""
@@ -38,7 +38,11 @@ def _draw(rollout: Rollout) -> str:
         return ""
     found = seen.estimate
     return render(
-        "rollouts/_outlook.html", takes=range_words(found), never=found.never, windows=window_words(rollout, found)
+        "rollouts/_outlook.html",
+        takes=range_words(found),
+        basis=basis_words(found),
+        never=found.never,
+        windows=window_words(rollout, found),
     )
 
 

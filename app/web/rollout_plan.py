@@ -25,7 +25,7 @@ from app.web.rollout_outlook import window_words
 from app.web.rollout_plan_view import PlannedNode, plan_view
 from app.web.rollout_show import Asked, asked
 from app.web.rollout_waves import list_address
-from app.web.rollout_words import name, policy_lines, range_words, title
+from app.web.rollout_words import basis_words, name, policy_lines, range_words, title
 
 _MOMENT_S = 60.0
 """A plan that is older may not be what would happen: it is made anew when the page is looked at."""
@@ -55,6 +55,7 @@ def _gather(rollout: Rollout) -> Mapping[str, Any]:
         "plan": view,
         "canaries": sum(node.wave == 0 for node in view.nodes),
         "takes": range_words(found),
+        "basis": basis_words(found),
         "never_ends": found.never,
         "windows": window_words(seen.rollout, found),
         "left": left_rows(seen.left, base),

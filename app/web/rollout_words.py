@@ -96,6 +96,20 @@ def range_words(estimate: Estimate) -> str:
     return low if low == high else f"{low} – {high}"
 
 
+def basis_words(estimate: Estimate) -> str:
+    """What the range is counted with; empty where there is none."""
+    if not estimate.high_s:
+        return ""
+    moved = estimate.moved
+    if moved is None:
+        return "The range ends where the policy’s deadlines do; it narrows when nodes have moved."
+    low, high = duration(moved.fastest_s), duration(moved.slowest_s)
+    if moved.nodes == 1:
+        return f"The range is counted with the one node that has moved so far, in {high}."
+    each = low if low == high else f"{low} to {high}"
+    return f"The range is counted with the {moved.nodes:,} nodes that have moved so far, in {each} each."
+
+
 _STAY = (Progress.WAITING, Progress.HELD, Progress.STAGING, Progress.STAGED)
 _FINISH = (Progress.MOVING, Progress.SOAKING)
 

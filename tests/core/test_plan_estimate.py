@@ -13,15 +13,23 @@ from app.core.holds import Hold, HoldCode
 from app.core.planner import plan
 from app.core.policy import Policy
 from app.core.rollouts import RolloutState
-from app.core.snapshot import Snapshot
+from app.core.snapshot import MoveTimes, Snapshot
 from tests.core.plan_fleets import ALL, NOW, group, node, rollout, service, snapshot, wants
 
 TIMING = Policy(soak_s=600.0, confirm_s=100.0, reboot_deadline_s=200.0)
 NODES = [node(f"node-{place}", (0, 1)) for place in range(4)]
 
 
-def of(view: Snapshot, **seen: float) -> Estimate:
-    return estimate(plan(view), view, 0, **seen)
+def of(view: Snapshot) -> Estimate:
+    return estimate(plan(view), view, 0)
+
+
+def after(view: Snapshot, fastest_s: float, slowest_s: float) -> Estimate:
+    """When some of its nodes have moved, in these times."""
+    moved = MoveTimes(3, fastest_s, slowest_s)
+    found = of(replace(view, rollouts=(replace(view.rollouts[0], moved=moved),)))
+    assert found.moved == moved
+    return replace(found, moved=None)
 
 
 def policy(most: Amount = ALL, canary_soak_s: float = 0.0, drain: str = "") -> GroupPolicy:
@@ -32,13 +40,23 @@ def test_waves_that_wait_for_each_others_soak() -> None:
     """Two of four may be exposed: two waves, each with its move and its soak."""
     view = snapshot(NODES, services=(service("db", 4, None),), rollouts=(rollout(policy=policy(Amount(count=2))),))
     assert of(view) == Estimate(2 * 605.0, 2 * 900.0)
-    assert of(view, quick_s=30.0, slow_s=40.0) == Estimate(2 * 630.0, 2 * 640.0)
+    assert after(view, 60.0, 70.0) == Estimate(2 * 630.0, 2 * 740.0)
+
+
+def test_what_moved_narrows_the_range_within_what_any_machine_and_the_deadlines_allow() -> None:
+    """Nobody is taken to be twice as fast, or twice as slow, as all that moved before."""
+    views = (rollout(policy=policy()),)
+    view = snapshot(NODES[:1], services=(service("db", 4, None),), rollouts=views)
+    assert of(view) == Estimate(605.0, 900.0)
+    assert after(view, 20.0, 30.0) == Estimate(610.0, 660.0)
+    assert after(view, 1.0, 2.0) == Estimate(605.0, 605.0)
+    assert after(view, 280.0, 290.0) == Estimate(740.0, 900.0)
 
 
 def test_narrow_waves_go_on_while_earlier_ones_soak() -> None:
     """A floor allows one at a time, the rollout four: one soak's worth for all of them together."""
     view = snapshot(NODES, services=(service("db", 4, 3),), rollouts=(rollout(policy=policy()),))
-    assert of(view, quick_s=60.0, slow_s=60.0) == Estimate(4 * 60.0 + 600.0, 4 * 60.0 + 600.0 * 1.75)
+    assert after(view, 120.0, 30.0) == Estimate(4 * 60.0 + 600.0, 4 * 60.0 + 600.0 * 1.75)
 
 
 def test_the_low_end_is_passed_by_no_machine_however_fast() -> None:
@@ -75,6 +93,8 @@ def test_what_is_not_staged_is_staged_first() -> None:
     )
     assert of(view).low_s == 605.0
     assert of(view).high_s == 900.0 + 60.0 + 1800.0
+    staged = replace(view, nodes=(replace(NODES[0], staged_digest="sha-2.0"),))
+    assert of(staged).high_s == 900.0, "it waits for its lease, and not for a download"
 
 
 def test_windows_bound_each_wave() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from app.services.admission import FULL_S, Admission, gather
+from app.services.admission import FULL_S, Admission
+from app.services.fleet_snapshot import gather
 from app.store import schema
 from app.store.database import Database
 from tests import server_kit as kit

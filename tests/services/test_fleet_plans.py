@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import func, select, update
 
 from app.config import Settings
 from app.core.plan import Plan
 from app.core.planner import plan
-from app.core.snapshot import Snapshot
+from app.core.rollouts import RolloutNodeState
+from app.core.snapshot import MoveTimes, Snapshot
 from app.services.fleet_plans import PACE_S, FleetPlans
 from app.services.rollout_preview import preview
 from app.services.rollouts import roll_back
 from app.store.database import Database
+from app.store.schema import rollout_nodes
 from tests import server_kit as kit
 from tests.services.rollout_world import QUICK, World
 from tests.services.test_rollout_breaks import WIDE
@@ -87,3 +90,18 @@ def test_the_worst_moment_names_the_wave_that_its_nodes_have(world: World) -> No
     (worst,) = forecast["worst"]
     row = world.rows(rollout_id)["n1"]
     assert (worst["name"], worst["wave"]) == ("cart", row.wave) and row.wave > 0
+
+
+def test_the_range_is_counted_with_the_nodes_that_moved(world: World) -> None:
+    """Before that its policy's deadlines are the most; the plan says which."""
+    rollout_id = begin(world)
+    before = preview(world.db, rollout_id, world.now).estimate
+    assert before.moved is None
+    took = {"state": RolloutNodeState.MOVING.value, "moving_at": world.now, "confirmed_at": world.now + 12.0}
+    with world.db.write() as change:
+        mine = rollout_nodes.c.rollout_id == rollout_id
+        first = select(func.min(rollout_nodes.c.node_id)).where(mine).scalar_subquery()
+        change.conn.execute(update(rollout_nodes).where(mine, rollout_nodes.c.node_id == first).values(took))
+    after = preview(world.db, rollout_id, world.now).estimate
+    assert after.moved == MoveTimes(1, 12.0, 12.0)
+    assert after.high_s < before.high_s

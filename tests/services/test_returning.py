@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import delete, insert
 
-from app.services.admission import gather, gathered
+from app.services.admission import gathered
+from app.services.fleet_snapshot import gather
 from app.services.returning import STARTS_WITHIN_S
 from app.services.service_watch import ServiceWatch
 from app.store import schema
