@@ -106,8 +106,9 @@ def _admit(turn: Turn, given: Instructed) -> bool:
     if newest is not None and desired.order < newest:
         _refuse(turn, desired)
         return False
-    _clear(turn, desired.cleared_digests)
     fresh = newest is None or desired.order > newest
+    if fresh:  # said again, it may have failed again since
+        _clear(turn, desired.cleared_digests)
     turn.set(newest=desired.order)
     current, operation = turn.state.operation, desired.operation
     if current is not None and operation is not None and operation.id == current.id:

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
+from app.core.actors import Actor, ActorKind
 from app.core.events import EventKind
 from app.core.leases import reason_to_return
 from app.core.nodes import Node, Operation
@@ -17,7 +18,7 @@ from app.core.slots import ARMED, IllegalMove, move, switches
 from app.core.verdict import Seen, Verdict, judge
 from app.services import leases as lease_service
 from app.services.endings import end_operation, ended_as, name_of
-from app.store import epochs, events, failed_versions, fleet, leases, nodes, operations
+from app.store import audit, epochs, events, failed_versions, fleet, leases, nodes, operations
 from app.store.database import Change
 from wire.limits import FAILED_VERSIONS
 from wire.messages import Activity, LeaseRequest, LeaseReturn, OperationReport, Phase, Result
@@ -155,15 +156,12 @@ def _note_late(change: Change, node: Node, operation: Operation, report: Operati
 
 
 def _learn(change: Change, operation: Operation, result: Result, reason: str, now: float) -> None:
-    """What this end says about the version on this node (rule 5); going back unreached says nothing."""
-    conn, node_id, digest = change.conn, operation.node_id, operation.target_digest
-    if not digest:
-        return
-    if result is Result.SUCCEEDED:
-        failed_versions.clear(conn, node_id, digest, operation.actor, "it succeeded here since", now)
-    elif result in (Result.FELL_BACK, Result.UNHEALTHY):
-        version, why = operation.target_version, reason or "failed"
-        failed_versions.remember(conn, node_id, digest, version, why, operation.id, now)
+    """What this end says about the version on this node (rule 5); going back unreached says nothing. Nor does a success
+    say that it did not fail here before: whoever let it be tried again has cleared that, or nobody has."""
+    digest, version = operation.target_digest, operation.target_version
+    if digest and result in (Result.FELL_BACK, Result.UNHEALTHY):
+        why = reason or "failed"
+        failed_versions.remember(change.conn, operation.node_id, digest, version, why, operation.id, now)
         change.touch("images")
 
 
@@ -173,20 +171,33 @@ _BOOTS_IT = (ARMED - {Phase.DRAINING}) | {Phase.SOAKING}
 
 def learn_of_silence(change: Change, operation: Operation, text: str, now: float) -> None:
     """Its deadline passed in the phase that the operation shows: who armed the version and was not heard of again,
-    where it could have been (app.core.clocks), failed with it (rules 4, 5). Before arming, silence says nothing."""
-    if switches(operation.kind) and operation.target_digest and operation.phase in _BOOTS_IT:
-        digest, version = operation.target_digest, operation.target_version
-        failed_versions.remember(change.conn, operation.node_id, digest, version, text, operation.id, now)
-        change.touch("images")
+    where it could have been (app.core.clocks), failed with it (rules 4, 5). Before arming, silence says nothing; and
+    where the version is known to have failed, it says nothing new."""
+    conn, node_id, digest = change.conn, operation.node_id, operation.target_digest
+    if not digest or not switches(operation.kind) or operation.phase not in _BOOTS_IT:
+        return
+    if any(one.digest == digest and one.cleared_at is None for one in failed_versions.of_node(conn, node_id)):
+        return
+    failed_versions.remember(conn, node_id, digest, operation.target_version, text, operation.id, now)
+    change.touch("images")
 
 
 def _was_unreachable(change: Change, node: Node, operation: Operation, now: float) -> None:
-    """The silence is explained: the node went back because it reached nobody, which is never the version's (rule 6)."""
+    """The silence is explained: the node went back because it reached nobody, which is never the version's (rule 6).
+
+    The one memory that goes without an operator, as there was no failure: only what the silence of this very operation
+    taught, only where the node is seen to be back, and never what the node itself lists as failed.
+    """
+    digest = operation.target_digest
     back = operation.old_digest and node.booted_digest == operation.old_digest
-    if back and failed_versions.clear_silence(
-        change.conn, node.id, operation.id, "it went back as it reached nobody", now
-    ):
-        change.touch("images", f"node:{node.id}")
+    if not back or any(failed.digest == digest for failed in node.activity.failed_versions):
+        return
+    why = "it went back as it reached nobody"
+    if not failed_versions.clear_silence(change.conn, node.id, operation.id, why, now):
+        return
+    author, before = Actor(ActorKind.NODE, node.id, node.name), {"version": operation.target_version, "digest": digest}
+    audit.append(change.conn, author, "node.silence-explained", f"node:{node.id}", why, before, None, now)
+    change.touch("images", f"node:{node.id}")
 
 
 def _free_after(change: Change, node: Node, operation: Operation, result: Result, now: float) -> None:

@@ -58,7 +58,8 @@ def clear(conn: Connection, node_id: str, digest: str, by: str, reason: str, now
 
 
 def clear_silence(conn: Connection, node_id: str, operation_id: str, reason: str, now: float) -> bool:
-    """Forget what only the silence of this operation's node taught; whether there was anything to clear."""
+    """Forget what only the silence of this operation's node taught, which was no failure: nothing else is forgotten
+    without an operator. Whether there was anything to clear."""
     cleared = conn.execute(
         update(failed_versions)
         .where(

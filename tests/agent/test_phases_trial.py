@@ -60,6 +60,24 @@ def test_a_failed_version_can_be_tried_again_when_cleared(how) -> None:
     assert world.result("again").result is Result.SUCCEEDED and world.state.failed == []
 
 
+def test_what_failed_again_is_not_forgotten_because_it_was_cleared_before() -> None:
+    """The server says the same order on every connection, also before it has heard of the failure."""
+    world = ready()
+    world.broken.add("2")
+    world.grant()
+    world.run()
+    world.welcome()
+    world.desire(2, operation("again"), cleared_digests=[digest("2")])
+    world.run()
+    world.grant()
+    world.run()
+    assert [failed.version for failed in world.state.failed] == ["2"]
+    world.welcome()
+    world.desire(2, operation("again"), cleared_digests=[digest("2")])
+    world.run()
+    assert [failed.version for failed in world.state.failed] == ["2"]
+
+
 def test_never_healthy_goes_back_by_itself() -> None:
     world = booted_new(joined())
     world.welcome()

@@ -219,16 +219,15 @@ def test_fallback_is_remembered_with_its_checks(database: Database, node_id: str
     assert not lease_held(database)
 
 
-def test_success_clears_what_failed_before_and_failing_again_forgets_the_clearing(
-    database: Database, node_id: str
-) -> None:
+def test_success_clears_nothing_and_failing_again_forgets_the_clearing(database: Database, node_id: str) -> None:
     with database.write() as change:
         failed_versions.remember(change.conn, node_id, digest_of("2.0"), "2.0", "did not boot", None, NOW)
     switch(database, node_id)
     report(database, node_id, Result.SUCCEEDED)
     with database.write() as change:
         (failed,) = failed_versions.of_node(change.conn, node_id)
-        assert failed.cleared_at == LATER
+        assert failed.cleared_at is None, "that is for an operator with a reason (rule 5)"
+        failed_versions.clear(change.conn, node_id, digest_of("2.0"), "mb", "tried", LATER)
         kit.add_operation(change.conn, node_id, id="op_again", old_boot_id="boot-2")
     report(database, node_id, Result.UNHEALTHY, operation_id="op_again", reason="leaks", seq=8)
     assert read(database, "op_again").result is Result.UNKNOWN  # the same boot: it cannot have switched

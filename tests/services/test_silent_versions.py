@@ -135,4 +135,35 @@ def test_a_node_that_says_late_that_it_reached_nobody_takes_the_memory_back(data
             return failed_versions.of_node(conn, node_id)[0].cleared_at
 
     assert says_late("2.0") is None  # observed, not claimed
+    lists(database, node_id, "2.0")
+    assert says_late("1.0") is None  # it failed there besides, says the node itself
+    lists(database, node_id)
     assert says_late("1.0") == NOW + 9100
+    with database.read() as conn:
+        (entry,) = conn.execute(select(schema.audit).where(schema.audit.c.action == "node.silence-explained"))
+    assert (entry.actor_kind, entry.actor_id, entry.before["version"]) == ("node", node_id, "2.0")
+
+
+def lists(database: Database, node_id: str, *versions: str) -> None:
+    """The node's own memory of failures."""
+    failed = [{"version": one, "digest": digest_of(one), "reason": "panics", "at": NOW} for one in versions]
+    activity = {"phase": "idle", "failed_versions": failed}
+    with database.write() as change:
+        change.conn.execute(update(schema.nodes).where(schema.nodes.c.id == node_id).values(activity=activity))
+
+
+def test_silence_does_not_take_the_place_of_a_failure(database: Database) -> None:
+    """Or its explanation would clear what failed."""
+    with database.write() as change:
+        node_id = kit.add_node(change.conn, "edge-1", last_seen_at=NOW, booted_digest=digest_of("1.0"))
+        operation_id = kit.add_operation(change.conn, node_id, phase="confirming", heard_s=90_000.0)
+        failed_versions.remember(change.conn, node_id, digest_of("2.0"), "2.0", "panics", None, NOW)
+    assert deadlines.end_overdue(database, NOW + 9000) == 1
+    order = Order(epoch=1, generation=1)
+    late = OperationReport(
+        seq=1, operation_id=operation_id, order=order, result=Result.UNREACHABLE, at=NOW, evidence=Evidence()
+    )
+    with database.write() as change:
+        operations.finish(change, late, node_id, NOW + 9100)
+        (failed,) = failed_versions.of_node(change.conn, node_id)
+    assert (failed.reason, failed.cleared_at) == ("panics", None)
