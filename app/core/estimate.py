@@ -31,6 +31,7 @@ _WORDS = {
     HoldCode.ABSENT: ("is absent", "are absent"),
     HoldCode.OFFLINE: ("is not connected", "are not connected"),
     HoldCode.OTHER_ROLLOUT: ("is with another rollout", "are with another rollout"),
+    HoldCode.OTHER_GROUP: ("is not of its group", "are not of its group"),
     HoldCode.NO_IMAGE: ("has no image in it", "have no image in it"),
     HoldCode.PINNED: ("is pinned", "are pinned"),
     HoldCode.VERSION_EDGE: ("must pass another version first", "must pass another version first"),

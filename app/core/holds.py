@@ -15,6 +15,8 @@ class HoldCode(StrEnum):
     OFFLINE = "offline"
     OTHER_ROLLOUT = "other-rollout"
     """Another rollout, or an operator's order, has the node."""
+    OTHER_GROUP = "other-group"
+    """It is not, or not any more, of the group that its rollout is about; or another group decides about it."""
     NO_IMAGE = "no-image"
     """The rollout has no image for its OS and architecture."""
     PINNED = "pinned"

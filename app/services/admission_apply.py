@@ -24,6 +24,7 @@ from app.ids import new_id
 from app.services import rollout_canaries
 from app.services.away import Away, domains_of, services_of
 from app.services.node_views import NodeReader, Setting, read_setting
+from app.services.rollout_groups import outside
 from app.store import events, fleet, leases, nodes, operations, rollout_nodes, rollouts
 from app.store import snapshot as store
 from app.store.database import Change, Database, Priority
@@ -149,6 +150,7 @@ def _fitting(
         for one, request in wanted
         if _may_move(views.get(one.node_id), request)
         and not _noted_since(views[one.node_id], one, request, back=_leads_back(one, by_id))
+        and not (one.rollout_id is not None and outside(by_id[one.rollout_id], views[one.node_id].groups))
     ]
     allowed = {rollout.id: rollout.allowances for rollout in setting.rollouts}
     costs = [

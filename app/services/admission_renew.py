@@ -19,6 +19,7 @@ from app.core.windows import is_open
 from app.services.away import Away, domains_of, services_of
 from app.services.domain_losses import current
 from app.services.node_views import NodeReader, Setting, read_setting
+from app.services.rollout_groups import outside
 from app.services.rollout_views import loss_holds
 from app.store import fleet, leases, nodes, operations
 from app.store.database import Database, Priority
@@ -59,14 +60,17 @@ def renew(db: Database, operation_ids: Sequence[str], now: float, shut: Shut = l
 def _stopped(
     found: leases.Renewal, setting: Setting, losses: Sequence[Loss], gates: Mapping[str, tuple[Hold, ...]]
 ) -> Hold | None:
-    """Its rollout does not run, a freeze holds it, its window has closed, much of a domain was lost at once, or a
-    health gate is shut."""
+    """Its rollout does not run or is about a group that it is not of any more, a freeze holds it, its window has
+    closed, much of a domain was lost at once, or a health gate is shut."""
     rollout = next((each for each in setting.rollouts if each.id == found.rollout_id), None)
     if found.rollout_id and (rollout is None or rollout.state not in ACTIVE):
         return Hold(HoldCode.NOT_RUNNING, "waits for its rollout, which does not run", found.rollout_id)
     if _leads_back(found, rollout):
         return None
     member_of, passes = setting.grouping.of(found.labels), rollout is not None and rollout.break_glass
+    if rollout is not None and outside(rollout, [group.id for group in member_of]):
+        text = f"asked again, and is not of group {rollout.group_name} any more, which {rollout.name} is about"
+        return Hold(HoldCode.OTHER_GROUP, text, rollout.group_id or "")
     frozen = None if passes else freeze_hold(setting.freezes, [group.id for group in member_of], setting.now)
     if frozen is not None:
         return frozen

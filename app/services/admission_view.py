@@ -21,6 +21,7 @@ from app.core.snapshot import Candidate, GroupView, NodeView, RolloutView, Snaps
 from app.services import rollout_canaries
 from app.services.kept_ways_back import with_keeper
 from app.services.node_views import UNGROUPED, NodeReader, Setting, read_setting
+from app.services.rollout_groups import outside
 from app.services.rollout_views import asking_of, loss_holds, rollout_view, said_of, target_view
 from app.services.service_views import service_views
 from app.store import snapshot as store
@@ -57,9 +58,8 @@ class FleetView:
         self._reader = NodeReader(self.setting)
         self._rollout_place: dict[str, int] = {}
         self._rollouts: list[RolloutView] = []
+        self._rows: dict[str, Rollout] = {}
         self._candidates: dict[str, tuple[Candidate, ...]] = {}
-        self._overriding: frozenset[str] = frozenset()
-        """Rollouts whose ways back an operator lets go below floors."""
         self._kept: Mapping[str, Keeper] = {}
         """By node: whose way back is kept, where a domain has its turn only while a node of it can still move."""
         self._put_nodes(self._reader.read(conn, None))
@@ -165,7 +165,7 @@ class FleetView:
         progress = store.progress(conn) if found else {}
         images = store.image_rows(conn, [id for rollout in found for id in rollout.targets])
         self._bad = store.bad_digests(conn)
-        self._overriding = frozenset(each.id for each in found if each.leads_back and each.override_floor)
+        self._rows = {rollout.id: rollout for rollout in found}
         unwell = rollout_canaries.unwell(conn, found, self.setting.now, self.setting.gateways) if found else {}
         in_turns = any(group.policy.one_domain_after_another for group in self.setting.groups)
         self._kept = all_kept(conn) if found and in_turns else {}
@@ -222,8 +222,9 @@ class FleetView:
 
     def _waiting(self, row: Any) -> Candidate | None:
         node, rollout = self._node_place.get(row.node_id), self._rollout_place.get(row.rollout_id)
-        if node is None or rollout is None:
+        if node is None or rollout is None or self._outside(row.rollout_id, node):
             return None
+        of = self._rows[row.rollout_id]
         return Candidate(
             node=node,
             rollout=rollout,
@@ -231,12 +232,12 @@ class FleetView:
             ready=False,
             canary=bool(row.canary),
             since=row.added_at,
-            override_floor=row.rollout_id in self._overriding,
+            override_floor=of.leads_back and of.override_floor,
         )
 
     def _ordered(self, row: Any, images: Mapping[str, Any]) -> Candidate | None:
         node = self._node_place.get(row.node_id)
-        if node is None:
+        if node is None or self._outside(row.rollout_id, node):
             return None
         rollout = self._rollout_place.get(row.rollout_id) if row.rollout_id else self._direct(row, node, images)
         if rollout is None:
@@ -257,6 +258,11 @@ class FleetView:
             override_failed=row.override_failed,
             said=said_of(row, asking),
         )
+
+    def _outside(self, rollout_id: str | None, node: int) -> bool:
+        """It is about to leave the rollout, whose group it is not of any more."""
+        rollout = self._rows.get(rollout_id) if rollout_id else None
+        return rollout is not None and outside(rollout, self.nodes[node].groups)
 
     def _is_ready(self, asking: Asking, rollout: RolloutView) -> bool:
         """Of a rollout's nodes whoever asks now may go. Orders to one node and ways back keep their turn while the

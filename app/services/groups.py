@@ -82,7 +82,8 @@ def create(db: Database, actor: Actor, wish: Wish, reason: str, now: float) -> s
 
 
 def change(db: Database, actor: Actor, group_id: str, wish: Wish, reason: str, now: float) -> None:
-    """Change what the wish names, for plans and operations from now on; a running rollout keeps its frozen policy."""
+    """Change what the wish names, for plans and operations from now on. A running rollout keeps its frozen policy; it
+    follows the selector: whom that takes out leaves, whom it brings in is taken in."""
     try:
         with db.write() as change:
             _lock(change)

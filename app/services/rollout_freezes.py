@@ -1,4 +1,5 @@
-"""A freeze disarms: leases that were granted and not used are called back. A step of the conductor.
+"""A freeze disarms: leases that were granted and not used are called back; so are those of nodes that left the group
+which their rollout is about, for its windows and freezes bind them no longer. A step of the conductor.
 
 What leads back is not bound by freezes (rule 7), and neither is what an operator let pass (break-glass). Nodes of
 rollouts wait again in theirs; an operator's order to one node is given once more in its place, and waits.
@@ -12,43 +13,49 @@ from sqlalchemy import Connection
 
 from app.core.actors import CONDUCTOR, Actor
 from app.core.freezes import Freeze, freeze_hold
+from app.core.groups import Grouping
 from app.core.nodes import Operation
 from app.core.slots import ARMED
-from app.services.groups import groups_of_node
 from app.services.orders import Wish, begin, locked_node
 from app.services.rollout_acting import record
+from app.services.rollout_groups import outside
 from app.services.rollout_orders import take_order
-from app.store import audit, freezes, nodes, operations, rollout_nodes, rollouts
+from app.store import audit, freezes, groups, nodes, operations, rollout_nodes, rollouts
 from app.store.database import Change, Database, Priority
 from wire.messages import Phase
 
 
 def take_back_frozen(db: Database, now: float) -> int:
-    """Call back unused leases of nodes that a freeze holds; how many."""
+    """Call back unused leases of nodes that a freeze holds, or that are not of the group of their rollout any more; how
+    many."""
     with db.read() as conn:
         binding = freezes.active(conn, now)
-        found = operations.with_unused_leases(conn) if binding else []
-        due = [operation for operation in found if _frozen(conn, operation, binding, now)]
+        found = operations.with_unused_leases(conn)
+        grouping = Grouping(groups.all_groups(conn) if found else ())
+        due = [(operation, _stopped(conn, operation, grouping, binding, now)) for operation in found]
     taken = 0
-    for operation in due:
-        with db.write(Priority.BACKGROUND) as change:
-            taken += _take_back(change, operation, now)
+    for operation, why in due:
+        if why:
+            with db.write(Priority.BACKGROUND) as change:
+                taken += _take_back(change, operation, why, now)
     return taken
 
 
-def _frozen(conn: Connection, operation: Operation, binding: Sequence[Freeze], now: float) -> bool:
-    if operation.rollout_id is not None:
-        rollout = rollouts.get(conn, operation.rollout_id)
-        if rollout is None or rollout.leads_back or rollout.break_glass:
-            return False
+def _stopped(conn: Connection, operation: Operation, grouping: Grouping, binding: Sequence[Freeze], now: float) -> str:
+    """Why it may not go on; empty: it may."""
+    rollout = rollouts.get(conn, operation.rollout_id) if operation.rollout_id is not None else None
     node = nodes.get(conn, operation.node_id)
-    if node is None:
-        return False
-    return freeze_hold(binding, [group.id for group in groups_of_node(conn, node)], now) is not None
+    if node is None or (operation.rollout_id is not None and (rollout is None or rollout.leads_back)):
+        return ""
+    group_ids = [group.id for group in grouping.of(node.labels)]
+    if rollout is not None and outside(rollout, group_ids):
+        return "it left the group before it was armed"
+    passes = rollout is not None and rollout.break_glass
+    frozen = not passes and freeze_hold(binding, group_ids, now) is not None
+    return "a freeze began before it was armed" if frozen else ""
 
 
-def _take_back(change: Change, found: Operation, now: float) -> bool:
-    why = "a freeze began before it was armed"
+def _take_back(change: Change, found: Operation, why: str, now: float) -> bool:
     if found.rollout_id is not None:
         rollout = rollouts.get(change.conn, found.rollout_id, lock=True)
         row = rollout_nodes.get(change.conn, found.rollout_id, found.node_id)

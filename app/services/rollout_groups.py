@@ -6,7 +6,7 @@ composes takes every node that they chose; none of them soaks for less than its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -48,6 +48,12 @@ def _follows(conn: Connection, group: Group) -> str:
     if channel is None:
         return f"it is of group {group.name}, which follows no channel"
     return f"it follows {channel.name} by group {group.name}"
+
+
+def outside(rollout: Rollout, group_ids: Collection[str]) -> bool:
+    """A node of these groups is not of the one that the rollout is about: moved forth by it, it would pass the windows
+    and freezes of that group, which do not bind it any more. Ways back go on (rule 7)."""
+    return rollout.group_id is not None and not rollout.leads_back and rollout.group_id not in group_ids
 
 
 def order_policy(grouping: Grouping, rollout: Rollout, node: Node) -> GroupPolicy:

@@ -210,13 +210,16 @@ def reader(conn: Connection, rollout: Rollout, now: float) -> Reader:
     return Reader(conn, digests, rollout.policy.absent_after_s, now)
 
 
-def selector_of(rollout: Rollout) -> Selector | None:
-    """None where its nodes were chosen one by one."""
-    return parse_selector(rollout.selector) if rollout.selector else None
+def selector_of(conn: Connection, rollout: Rollout) -> Selector | None:
+    """That of its group as it is now; None where its nodes were chosen one by one."""
+    if not rollout.selector:
+        return None
+    group = groups.get(conn, rollout.group_id) if rollout.group_id is not None else None
+    return group.selector if group is not None else parse_selector(rollout.selector)
 
 
 def members(conn: Connection, rollout: Rollout, chosen: Sequence[str], now: float) -> list[Facts]:
     """The admitted nodes that it is about: its group's now, or those that were chosen."""
-    selector = selector_of(rollout)
+    selector = selector_of(conn, rollout)
     found = reader(conn, rollout, now)
     return found.all_of(selector) if selector is not None else found.of(chosen)

@@ -74,7 +74,7 @@ def _choose_canaries(change: Change, rollout: Rollout, now: float) -> None:
 
 def _look(conn: Any, rollout: Rollout, now: float) -> tuple[list[Facts], list[Facts]]:
     """Nodes that are not in it yet, and nodes that left it for a reason that is over."""
-    selector = selector_of(rollout)
+    selector = selector_of(conn, rollout)
     facts = reader(conn, rollout, now)
     newcomers: list[Facts] = []
     if rollout.kind is RolloutKind.UPDATE and selector is not None:
@@ -124,9 +124,8 @@ def _return(change: Change, rollout: Rollout, returning: Sequence[Facts], now: f
 
 
 def _go(db: Database, rollout: Rollout, now: float) -> int:
-    selector = selector_of(rollout)
     with db.read() as conn:
-        gone = rollout_facts.gone(conn, rollout.id, selector, _BATCH)
+        gone = rollout_facts.gone(conn, rollout.id, selector_of(conn, rollout), _BATCH)
         taken = (
             rollout_facts.taken_by_newer(conn, rollout.id, rollout.number, _BATCH)
             if rollout.kind is RolloutKind.UPDATE

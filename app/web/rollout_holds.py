@@ -24,6 +24,7 @@ WORDS: dict[HoldCode, HoldWords] = {
     _H.ABSENT: HoldWords("Absent", "off", "bringing it back, or retiring it"),
     _H.OFFLINE: HoldWords("Offline", "off", "bringing it back"),
     _H.OTHER_ROLLOUT: HoldWords("Another order has it", "off", ""),
+    _H.OTHER_GROUP: HoldWords("Not of its group", "off", "bringing it into the group, by its labels or the selector"),
     _H.NO_IMAGE: HoldWords("No image for its platform", "unknown", "adding an image for its OS and architecture"),
     _H.PINNED: HoldWords("Pinned", "off", "taking the pin away"),
     _H.VERSION_EDGE: HoldWords("Version edge", "warn", "passing through the version that it names first"),

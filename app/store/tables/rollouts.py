@@ -16,7 +16,7 @@ rollouts = Table(
     Column("state_text", String, nullable=False, server_default=""),  # why it is in this state
     Column("group_id", String, ForeignKey("groups.id", ondelete="SET NULL")),  # null: of one node, or of chosen nodes
     Column("group_name", String, nullable=False, server_default=""),
-    Column("selector", String, nullable=False, server_default=""),  # late joiners that match are taken in
+    Column("selector", String, nullable=False, server_default=""),  # as it was at the start; empty: nodes were chosen
     Column("targets", Json, nullable=False),  # ids of images, one of each OS and architecture
     Column("version", String, nullable=False, server_default=""),  # of the targets, as people call it
     Column("policy", Json, nullable=False),  # core.group_policy.GroupPolicy, frozen at the start
