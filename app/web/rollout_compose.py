@@ -28,7 +28,7 @@ from app.store.node_query import condition, known_for
 from app.web.context import actor, console, now, read
 from app.web.form_pages import draw_form, submit
 from app.web.forms import reason
-from app.web.rollout_words import group_lines
+from app.web.rollout_words import MISSING, group_lines, missing_words
 
 blueprint = Blueprint("rollout_compose", __name__)
 
@@ -83,7 +83,7 @@ def _gather(conn: Connection) -> Mapping[str, Any]:
         "target": request.values.get("target", "") or _linked_target(conn) or _usual_target(conn, chosen),
         "kind": request.values.get("kind", RolloutKind.UPDATE.value),
         "usual": field_texts(policy),
-        "groups_own": group_lines(policy),
+        "groups_own": [(MISSING, missing_words(policy)), *group_lines(policy)],
         "on_failure": list(OnFailure),
     }
 

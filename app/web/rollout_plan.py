@@ -11,6 +11,7 @@ from flask import Response, request
 from flask.typing import ResponseReturnValue
 
 from app.core import snapshot_file
+from app.core.group_policy import GroupPolicy
 from app.core.holds import HoldCode
 from app.core.policy_text import differences
 from app.core.rollouts import possible_moves
@@ -21,6 +22,7 @@ from app.web.group_words import LABELS
 from app.web.htmx import render
 from app.web.live import live_page
 from app.web.rollout_holds import WORDS
+from app.web.rollout_limits import limits
 from app.web.rollout_outlook import window_words
 from app.web.rollout_plan_view import PlannedNode, plan_view
 from app.web.rollout_show import Asked, asked
@@ -47,6 +49,7 @@ def _gather(rollout: Rollout) -> Mapping[str, Any]:
     base = f"/rollouts/{rollout.number}/nodes"
     view = plan_view(seen.snapshot, seen.plan, rollout.id, base)
     found = seen.estimate
+    at_once = limits(seen.snapshot, seen.place)
     return {
         "rollout": rollout,
         "name": name(rollout),
@@ -63,12 +66,18 @@ def _gather(rollout: Rollout) -> Mapping[str, Any]:
         "never": len(seen.impossible_nodes()),
         "startable": not seen.invalid and len(seen.impossible_nodes()) < view.moving + view.held,
         "base": base,
-        "policy": policy_lines(seen.rollout.policy),
+        "at_once": at_once.words,
+        "policy": policy_lines(seen.rollout.policy, _group(seen.rollout), at_once.lines),
         "policy_changes": policy_changes(rollout, seen.rollout),
         "invalid": seen.invalid,
         "allowances": sorted("/".join(filter(None, key)) for key in rollout.allowances),
         "possible": {move.value for move in possible_moves(rollout.state)},
     }
+
+
+def _group(rollout: Rollout) -> tuple[str, GroupPolicy] | None:
+    """Its draft is as it would be started now: what only a group can have stands in its policy."""
+    return (rollout.group_name, rollout.policy) if rollout.selector else None
 
 
 def save_snapshot(rollout: Rollout) -> Response:

@@ -12,11 +12,12 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Connection
 
 from app.core.errors import NotFound
+from app.core.group_policy import GroupPolicy
 from app.core.holds import HoldCode
 from app.core.rollout_ends import failures_allowed
 from app.core.rollout_progress import Progress
 from app.core.rollouts import TERMINAL, RolloutKind, RolloutState
-from app.store import rollout_cells, rollout_counts
+from app.store import groups, rollout_cells, rollout_counts
 from app.store import rollouts as store
 from app.store.rollout_cells import RolloutNode, Wanted
 from app.store.rollouts import Rollout
@@ -96,7 +97,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "worst": planned_worst(rollout),
         "events": events[:_EVENTS],
         "older": len(events) > _EVENTS,
-        "policy": policy_lines(rollout.policy),
+        "policy": policy_lines(rollout.policy, _group(conn, rollout)),
         "possible": moves,
         "stuck": stuck,
         "stopped": stopped_words(rollout, moves),
@@ -115,6 +116,12 @@ def _goes_back(conn: Connection, rollout: Rollout, reverses: Sequence[Rollout]) 
     if rollout.kind is not RolloutKind.UPDATE or rollout.state not in TERMINAL - {RolloutState.ROLLED_BACK}:
         return False
     return not reverses or rollout_counts.some_go_back(conn, rollout.id)
+
+
+def _group(conn: Connection, rollout: Rollout) -> tuple[str, GroupPolicy] | None:
+    """Its name and policy as they are now, where it moves the nodes of a group that there still is."""
+    group = groups.get(conn, rollout.group_id) if rollout.selector and rollout.group_id else None
+    return (group.name, group.policy) if group is not None else None
 
 
 @dataclass(frozen=True, slots=True)

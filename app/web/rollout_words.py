@@ -47,15 +47,44 @@ def amount(value: Amount) -> str:
     return f"{value.count:,} node{'s' if value.count != 1 else ''}"
 
 
-def policy_lines(policy: GroupPolicy) -> list[tuple[str, str]]:
-    """(what, how much), as far as it concerns the way of a rollout."""
-    lines = [
+UNDER_WAY = "Under way at once"
+"""What a rollout's own `max_unavailable` limits: its nodes from their lease to the end of their soak."""
+MISSING = "Missing at once"
+"""What that of each group limits beside it, whatever a rollout has."""
+
+
+def policy_lines(
+    policy: GroupPolicy, group: tuple[str, GroupPolicy] | None, at_once: list[tuple[str, str]] | None = None
+) -> list[tuple[str, str]]:
+    """(what, how much), as far as it concerns the way of a rollout.
+
+    `group`: name and policy, as they are now, of the group whose nodes it moves; None: they were chosen. `at_once`: how
+    many at once, where that is known as numbers of nodes.
+    """
+    domain, *others = group_lines(group[1]) if group is not None else [_GROUPS_OF_NODES]
+    return [
         ("Canaries", f"{amount(policy.canaries)}, then {duration(policy.canary_soak_s)}"),
-        ("Unavailable at once", f"at most {amount(policy.max_unavailable)}"),
+        *(at_once or _at_once(policy, group)),
         ("Soak", duration(policy.timing.soak_s)),
+        *([domain] if group is None or group[1].domain_label else []),
+        ("Stops", failure_words(policy)),
+        *others,
     ]
-    domain, *others = group_lines(policy)
-    return [*lines, *([domain] if policy.domain_label else []), ("Stops", failure_words(policy)), *others]
+
+
+_GROUPS_OF_NODES = ("Windows, failure domains", "as the groups of each node have them")
+
+
+def _at_once(policy: GroupPolicy, group: tuple[str, GroupPolicy] | None) -> list[tuple[str, str]]:
+    own = f"at most {amount(policy.max_unavailable)} of this rollout, from the lease to the end of the soak"
+    if group is None:
+        return [(UNDER_WAY, own), (MISSING, "as the groups of each node have it")]
+    return [(UNDER_WAY, own), (MISSING, f"group {group[0]}: {missing_words(group[1])}")]
+
+
+def missing_words(policy: GroupPolicy) -> str:
+    """How many nodes of a group with this policy may be missing."""
+    return f"at most {amount(policy.max_unavailable)}, whatever the cause"
 
 
 def group_lines(policy: GroupPolicy) -> list[tuple[str, str]]:

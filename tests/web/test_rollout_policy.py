@@ -65,6 +65,25 @@ def test_what_binds_as_the_group_has_it_is_stated_and_not_offered(
     assert refused.status_code == 422 and "max_per_domain binds as the group has it" in refused.text
 
 
+def test_what_the_group_lets_be_missing_binds_beside_the_rollouts_own(
+    browser: Browser, database: Database, group: str
+) -> None:
+    """Three nodes of which the group lets two be missing: whatever is typed for the rollout, no more go."""
+    composed = browser.get("/rollouts/new?group=web").text
+    assert "missing at once: at most 2 nodes, whatever the cause" in composed and "the stricter one binds" in composed
+    path = draft(browser, max_unavailable="100%")
+    page = browser.get(path).text
+    assert "Group web binds: at most 2 of 3 nodes missing at once." in page
+    assert "<dd>at most 3 of this rollout’s 3 nodes (100 %), from the lease to the end of the soak</dd>" in page
+    assert "<dt>Missing at once</dt><dd>group web: at most 2 of 3 nodes, whatever the cause</dd>" in page
+    browser.fill(f"{path}/start", "/start", confirm="web")
+    set_group(database, **POLICY | {"max_unavailable": {"count": 1}, "max_per_domain": 1})
+    running = browser.get(path).text
+    assert "<dd>at most 100 % of this rollout, from the lease" in running
+    assert "<dd>group web: at most 1 node, whatever the cause</dd>" in running, "as the group has it now"
+    assert "<dt>Per zone</dt><dd>at most 1 at once</dd>" in running
+
+
 def test_a_draft_shows_what_its_group_changed_since(browser: Browser, database: Database, group: str) -> None:
     path = draft(browser, canaries="2")
     assert "has changed since" not in browser.get(path).text
