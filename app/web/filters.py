@@ -123,10 +123,16 @@ def number(value: float) -> str:
 _ROLLOUT = re.compile(r"\brollout ([0-9]{1,9})\b")
 
 
-def with_links(text: str) -> Markup:
-    """A sentence of a history, in which each `rollout 12` leads to its page."""
-    linked = _ROLLOUT.sub(r'<a class="text" href="/rollouts/\1">rollout \1</a>', str(escape(text)))
-    return Markup(linked)  # noqa: S704 -- the text is escaped, and the link has digits only
+def with_links(text: str, node: tuple[str, str] = ("", "")) -> Markup:
+    """A sentence of a history, in which each `rollout 12` leads to its page. `node`: (id, name) of one that it is
+    about; its name leads to it, and stands before a sentence that does not have it."""
+    linked, (id, name) = str(escape(text)), (str(escape(each)) for each in node)
+    if id and name:
+        link = f'<a class="text-strong strong" href="/nodes/{id}">{name}</a>'
+        named = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])")
+        linked = named.sub(lambda _: link, linked, count=1) if named.search(linked) else f"{link}: {linked}"
+    linked = _ROLLOUT.sub(r'<a class="text" href="/rollouts/\1">rollout \1</a>', linked)
+    return Markup(linked)  # noqa: S704 -- text, name and id are escaped, and a rollout's link has digits only
 
 
 def sentence(text: str) -> str:

@@ -96,3 +96,18 @@ def test_worst_moments_show_all_columns_and_whole_names(reader: Visitor, fleet: 
         assert cut == [], f"at {width}, up to {box}"
         names = page.locator(".worst td.name").all_inner_texts()
         assert "shop/checkout" in names, f"at {width}: words stay whole"
+
+
+def test_names_are_cut_in_their_middle_and_stay_whole_for_the_rest(reader: Visitor, fleet: Fleet) -> None:
+    """What tells machines apart stands at the end of their names."""
+    page = at_width(reader.page(f"/rollouts/{fleet[1]['running']}"), 390)
+    for link in page.locator(".flips a").all():
+        name, tail = link.get_attribute("aria-label") or "", link.locator(".mid > :last-child")
+        assert link.inner_text() == name, "as it is copied"
+        edge, box = link.bounding_box(), tail.bounding_box()
+        assert edge is not None and box is not None and box["width"] > 30
+        assert box["x"] + box["width"] <= edge["x"] + edge["width"] + 1, "its end is in view"
+    heads = page.locator(".flips .mid > :first-child").evaluate_all(
+        "all => all.map(e => e.scrollWidth > e.clientWidth)"
+    )
+    assert any(heads), "this is a width at which names do not fit"

@@ -109,7 +109,7 @@ def test_the_time_line_says_why_a_replica_went_and_came_back(fleet: Fleet) -> No
         fleet.watch.note([f"node:{fleet.nodes[1]}"])
         fleet.look()
         text = browser.get(DB).text
-        assert f"node-2 {wanted}" in text
+        assert f">node-2</a> {wanted}" in text, "the name leads to the node"
     assert "−1" in text
     assert "+1" in text
 
@@ -125,6 +125,8 @@ def test_the_time_line_leads_to_the_rollout_that_took_a_replica(fleet: Fleet) ->
         )  # fmt: skip
         change.touch("services")
     page = fleet.browser.get(DB).text
+    node = f'<a class="text-strong strong" href="/nodes/{fleet.nodes[0]}">node-1</a>'
+    assert f"{node}: Update to 2.0" in page
     assert 'by mb (<a class="text" href="/rollouts/12">rollout 12</a>) &lt;b&gt;' in page
 
 
