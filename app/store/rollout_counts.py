@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
 from app.core.rollout_progress import Progress
 from app.core.rollouts import RolloutNodeState
@@ -30,11 +30,24 @@ def progress_of(conn: Connection, rollout_ids: Collection[str]) -> dict[str, dic
     return {id: {each: counts[each] for each in Progress if each in counts} for id, counts in found.items()}
 
 
-def done_since(conn: Connection, rollout_id: str, at: float) -> int:
-    """Nodes that were done, or came back, at that moment or later."""
-    done = and_(_c.state == RolloutNodeState.DONE.value, _c.back_at.is_(None), _c.ended_at >= at)
-    query = select(func.count()).select_from(rollout_nodes)
-    return conn.execute(query.where(_c.rollout_id == rollout_id, done | (_c.back_ended_at >= at))).scalar_one()
+@dataclass(frozen=True, slots=True)
+class Through:
+    """What of a rollout got through: forward or back."""
+
+    nodes: int
+    """Since the moment that was asked for."""
+    began_at: float | None
+    """When its first node got its lease, or was sent back; None: none has."""
+    last_at: float | None
+    """When the last one was through; None: none is."""
+
+
+def through(conn: Connection, rollout_id: str, since: float, *, back: bool) -> Through:
+    """Nodes that were done, or came back, at that moment or later. `back`: of those that came back alone."""
+    done = case((and_(_c.state == RolloutNodeState.DONE.value, _c.back_at.is_(None)), _c.ended_at))
+    at = _c.back_ended_at if back else func.coalesce(_c.back_ended_at, done)
+    query = select(func.count().filter(at >= since), func.min(_c.back_at if back else _c.moving_at), func.max(at))
+    return Through(*conn.execute(query.where(_c.rollout_id == rollout_id)).one())
 
 
 def move_times(conn: Connection, rollout_ids: Collection[str]) -> dict[str, MoveTimes]:

@@ -26,16 +26,15 @@ from app.web.htmx import render
 from app.web.live import live_page
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
 from app.web.rollout_outlook import outlook, planned_worst
+from app.web.rollout_rate import rate
 from app.web.rollout_stopped import cannot_resume, lasting, offered, stopped_words
 from app.web.rollout_waves import MOST_CELLS, totals, wave_rows
-from app.web.rollout_words import event_kind, failure_words, finishes, name, policy_lines, rate_words, stays, title
+from app.web.rollout_words import event_kind, failure_words, finishes, name, policy_lines, stays, title
 
 _EVENTS = 12
 _FAILURES = 5
 _FLIPS = 24
 _LIST_ROWS = 200
-_RATE_S = 3600.0
-"""The rate is that of the last hour, or since the start."""
 _MOMENT_S = 60.0
 """Rates and silence depend on the clock."""
 _PACE_S = 1.0
@@ -92,7 +91,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "flips": rollout_cells.on_the_way(conn, rollout.id, _FLIPS),
         "failures": rollout_counts.failures(conn, rollout.id, _FAILURES),
         "limit": _limit(conn, rollout),
-        "rate": _rate(conn, rollout),
+        "rate": rate(conn, rollout, now()),
         "outlook": partial(outlook, rollout),
         "worst": planned_worst(rollout),
         "events": events[:_EVENTS],
@@ -139,13 +138,6 @@ class FailureLimit:
 def _limit(conn: Connection, rollout: Rollout) -> FailureLimit:
     attempted, failed = rollout_counts.failed(conn, rollout.id)
     return FailureLimit(failed, failures_allowed(rollout.policy, attempted), attempted, failure_words(rollout.policy))
-
-
-def _rate(conn: Connection, rollout: Rollout) -> str:
-    if rollout.state in TERMINAL or rollout.started_at is None:
-        return ""
-    since = max(now() - _RATE_S, rollout.started_at)
-    return rate_words(rollout_counts.done_since(conn, rollout.id, since), now() - since)
 
 
 # --- lists of its nodes -------------------------------------------------------------------------------------

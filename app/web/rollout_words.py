@@ -158,14 +158,6 @@ def touched(counts: Mapping[Progress, int]) -> int:
     return sum(counts.get(each, 0) for each in (*_FINISH, Progress.DONE, Progress.FAILED))
 
 
-def rate_words(done: int, seconds: float) -> str:
-    """`12 an hour`, `1.7 a minute`; empty where nothing has been done."""
-    if not done or seconds <= 0:
-        return ""
-    a_minute = done * 60 / seconds
-    return f"{a_minute:.3g} a minute" if a_minute >= 1 else f"{a_minute * 60:.3g} an hour"
-
-
 _EVENT_KINDS = {
     "ok": {"succeeded", "canaries-soaked"},
     "bad": {"halted", "node-failed", "not-started"},

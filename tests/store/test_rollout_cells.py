@@ -14,6 +14,7 @@ from app.core.rollouts import RolloutNodeState
 from app.store import rollout_cells, rollout_counts
 from app.store.database import Database
 from app.store.rollout_cells import Wanted
+from app.store.rollout_counts import Through
 from tests import server_kit as kit
 from tests.rollout_kit import add_rollout, add_rollout_node
 from tests.server_kit import NOW
@@ -105,8 +106,9 @@ def test_what_flips_and_what_failed_come_newest_first(database: Database) -> Non
             ("goes-back", "", ""),
         ]
         assert rollout_counts.failed(conn, id) == (3, 2)
-        assert rollout_counts.done_since(conn, id, NOW + 5) == 1
-        assert rollout_counts.done_since(conn, id, NOW + 6) == 0
+        assert rollout_counts.through(conn, id, NOW + 5, back=False).nodes == 1
+        assert rollout_counts.through(conn, id, NOW + 6, back=False).nodes == 0
+        assert rollout_counts.through(conn, id, NOW, back=True) == Through(0, NOW + 4, None)
 
 
 def test_a_failure_shows_what_its_checks_printed(database: Database) -> None:

@@ -11,8 +11,9 @@ from app.core.snapshot import Candidate, NodeView, RolloutView, ServiceView, Sna
 from app.store.rollout_cells import Cell, HeldGroup, WaveCount
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
 from app.web.rollout_plan_view import plan_view
+from app.web.rollout_rate import rate_words
 from app.web.rollout_waves import counts_of, wave_rows
-from app.web.rollout_words import failure_words, rate_words
+from app.web.rollout_words import failure_words
 
 BASE = "/rollouts/7/nodes"
 
