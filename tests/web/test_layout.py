@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -111,3 +112,34 @@ def test_names_are_cut_in_their_middle_and_stay_whole_for_the_rest(reader: Visit
         "all => all.map(e => e.scrollWidth > e.clientWidth)"
     )
     assert any(heads), "this is a width at which names do not fit"
+
+
+def test_cells_of_a_wave_leave_no_orphan_on_a_phone(reader: Visitor, fleet: Fleet) -> None:
+    """And each can still be hit: 24 pixels from the next."""
+    page = reader.page(f"/rollouts/{fleet[1]['running']}")
+    for width, cells, lines in ((390, 12, [12]), (360, 12, [12]), (390, 14, [7, 7]), (360, 26, [9, 9, 8])):
+        found = at_width(page, width).evaluate(
+            """cells => {
+                const wave = document.querySelectorAll(".wave .cells")[1], lines = {};
+                while (wave.children.length < cells) wave.append(wave.firstElementChild.cloneNode());
+                for (const cell of wave.children) {
+                    const box = cell.getBoundingClientRect();
+                    (lines[Math.round(box.top)] ??= []).push(box.left);
+                }
+                return Object.values(lines);
+            }""",
+            cells,
+        )
+        page.reload()
+        pitches = [after - before for line in found for before, after in pairwise(line)]
+        assert all(pitch >= 23.9 for pitch in pitches)
+        assert [len(line) for line in found] == lines, width
+
+
+def test_freeze_has_its_word_at_every_width(reader: Visitor, fleet: Fleet) -> None:
+    page = reader.page("/")
+    for width in WIDTHS:
+        freeze = at_width(page, width).get_by_role("banner").get_by_text("Freeze", exact=True)
+        box = freeze.bounding_box()
+        assert box is not None and box["width"] >= 40 and box["height"] >= 24, width
+        assert box["x"] + box["width"] <= width
