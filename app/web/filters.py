@@ -29,6 +29,7 @@ def install(app: Flask) -> None:
         sentence=sentence,
         short_digest=short_digest,
         size=size,
+        unbroken=unbroken,
         with_links=with_links,
     )
 
@@ -79,6 +80,15 @@ def size(octets: float) -> str:
             return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
         value /= 1024
     raise AssertionError("the last unit takes everything")
+
+
+_WITHIN = re.compile(r"(?<=\d) (?=(?:s|min|h|d)\b)|(?<=\d.[hd]) (?=\d)|(?<=\ba) (?=minute)|(?<=\ban) (?=hour)| (?=–)")
+"""Spaces between a number and its unit, and others at which a quantity is not broken into lines."""
+
+
+def unbroken(text: str) -> str:
+    """A quantity of which lines break only where it reads well: `2 min –` and `3 h 3 min`, `10.4` and `a minute`."""
+    return _WITHIN.sub("\u00a0", text)
 
 
 def short_digest(digest: str) -> str:

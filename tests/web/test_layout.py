@@ -13,6 +13,7 @@ from sqlalchemy import update
 from app.services.joining import create_token
 from app.store import schema
 from app.web import assets
+from app.web.filters import unbroken
 from tests.e2e.browser_kit import Visitor, launch, missing, visitor
 from tests.server_kit import OPERATOR
 from tests.web.rollout_seed import FORECAST, seed_rollouts
@@ -143,3 +144,31 @@ def test_freeze_has_its_word_at_every_width(reader: Visitor, fleet: Fleet) -> No
         box = freeze.bounding_box()
         assert box is not None and box["width"] >= 40 and box["height"] >= 24, width
         assert box["x"] + box["width"] <= width
+
+
+def test_lists_on_a_phone_keep_their_columns_in_view(reader: Visitor, fleet: Fleet) -> None:
+    """The kind of an event beside its node, the kinds that need a person one below the other."""
+    page = at_width(reader.page("/events"), 390)
+    for row in page.locator("tbody tr").all():
+        time_box, kind = row.locator("time").bounding_box(), row.locator(".tag").bounding_box()
+        assert time_box is not None and kind is not None
+        assert abs(time_box["y"] - kind["y"]) < 12, row.inner_text()
+        assert kind["x"] + kind["width"] <= 390 - 16, row.inner_text()
+    page.goto(fleet[0].url + "/attention")
+    for facet in page.locator(".facets > *").all():
+        box = facet.bounding_box()
+        assert box is not None and box["x"] + box["width"] <= 390 - 16, facet.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("2 min – 3 h 3 min", ["2\u00a0min\u00a0–", "3\u00a0h\u00a03\u00a0min"]),
+        ("1 d 17 h", ["1\u00a0d\u00a017\u00a0h"]),
+        ("10.4 a minute", ["10.4", "a\u00a0minute"]),
+        ("43 an hour", ["43", "an\u00a0hour"]),
+        ("at least 12 min", ["at", "least", "12\u00a0min"]),
+    ],
+)
+def test_quantities_break_between_their_parts_alone(text: str, lines: list[str]) -> None:
+    assert unbroken(text).split(" ") == lines
