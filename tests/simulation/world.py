@@ -30,6 +30,7 @@ from tests.simulation.judge import Judge, RuleBroken
 from tests.simulation.ledger import Ledger, silently_waiting
 from tests.simulation.network import LOOK_S, Network, Way
 from tests.simulation.stage import START, Killed, fresh_stage
+from tests.simulation.stops import Stops
 from tests.simulation.story import BAD, OTHER, TARGET, Story
 
 BEAT_S, SWEEP_S = 5.0, 60.0
@@ -75,7 +76,7 @@ class World(Network):
         self._depth = 0
         self.deaf = False
         self.kill_in: int | None = None
-        self.gate, self.patience = Gate(story), Patience()
+        self.gate, self.patience, self.stops = Gate(story), Patience(), Stops()
         self.judge = Judge(story, self.rollout_of, self.say, self._objection, self._keeps)
         self._judged = watch is None
         self.fleet = SimFleet(story.scenario, START, watch or self.judge)
@@ -311,12 +312,15 @@ class World(Network):
             return
         with self.stage.read() as conn:
             granted = self.gate.look(conn, self.now)
+            too_late = self.stops.look(conn, [lease.operation_id for lease in granted])
             self.ledger.look(conn)
             heard = lives and self.gateway is not None
             silent = self.patience.look(silently_waiting(conn, self.clock()), self.now) if heard else ""
         for lease in granted:
             self.say(f"lease for {lease.number}")
             self.judge.granted(lease.number, self.now)
+        if too_late:
+            raise RuleBroken(too_late)
         if silent:
             raise RuleBroken(f"{silent} waits without a reason")
 
@@ -335,8 +339,15 @@ class World(Network):
         except TwinrootError as refusal:
             self.say(f"operator: {words}: {refusal}")
             return False
+        finally:
+            self._note_stops()
         self.say(f"operator: {words}")
         return done
+
+    def _note_stops(self) -> None:
+        if self._judged:
+            with self.stage.read() as conn:
+                self.stops.note(conn)
 
     def rollout_of(self, operation_id: str) -> str:
         """Id of its rollout; empty for none."""
