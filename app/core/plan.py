@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.core.holds import Hold
@@ -43,6 +43,16 @@ class Wave:
     nodes: tuple[int, ...]
     """Indexes into Snapshot.nodes; nodes that may be down together."""
     canary: bool = False
+
+
+def numbers(waves: Sequence[Wave]) -> dict[int, int]:
+    """Number of a wave → its number as people count, who begin behind the canaries; 0: a wave of canaries alone."""
+    found: dict[int, int] = {}
+    ordinary = 0
+    for wave in waves:
+        ordinary += not wave.canary
+        found[wave.number] = 0 if wave.canary else ordinary
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from app.core.estimate import Estimate, estimate
 from app.core.holds import HoldCode
-from app.core.plan import Plan, Wave
+from app.core.plan import Plan, numbers
 from app.core.planning.words import counted, service_name, span
 from app.core.rollouts import ACTIVE, RolloutState
 from app.core.snapshot import Snapshot
@@ -26,14 +26,16 @@ def _lines(plan: Plan, snapshot: Snapshot) -> Iterator[str]:
     yield f"{counted(len(snapshot.nodes), 'node')}, {counted(len(candidates), 'candidate')}"
     yield _listed("admitted now", [candidates[place].node for place in plan.admitted], snapshot)
     yield from _impossible(plan, snapshot)
-    yield f"waves: {len(plan.waves):,}"
+    number = numbers(plan.waves)
+    canaries = sum(wave.canary for wave in plan.waves)
+    yield f"waves: {len(plan.waves) - canaries:,}{' after the canaries' if canaries else ''}"
     for wave in plan.waves:
-        yield "  " + _wave(wave, snapshot)
+        yield "  " + _listed(str(number[wave.number] or "canaries"), wave.nodes, snapshot)
     yield from _holds(plan, snapshot)
     yield f"services at their worst: {len(plan.worst):,}"
     for one in plan.worst:
         name = service_name(snapshot.services[one.service].key)
-        yield f"  {name}: {one.healthy_now} now, {one.left} left in wave {one.wave}, floor {one.floor}"
+        yield f"  {name}: {one.healthy_now} now, {one.left} left {_when(number[one.wave])}, floor {one.floor}"
     if plan.absent:
         yield _listed("absent, counted nowhere", plan.absent, snapshot)
     if plan.loses_way_back:
@@ -51,8 +53,8 @@ def _impossible(plan: Plan, snapshot: Snapshot) -> Iterator[str]:
         yield f"  would help: {'; '.join(one.helps)}"
 
 
-def _wave(wave: Wave, snapshot: Snapshot) -> str:
-    return _listed(f"{wave.number}{' canaries' if wave.canary else ''}", wave.nodes, snapshot)
+def _when(wave: int) -> str:
+    return f"in wave {wave}" if wave else "with the canaries"
 
 
 def _holds(plan: Plan, snapshot: Snapshot) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.core.holds import Hold, HoldCode
-from app.core.plan import Plan
+from app.core.plan import Plan, numbers
 from app.core.planning.admission import Admissions, admit, admit_ready
 from app.core.planning.forecast import Forecast, forecast
 from app.core.planning.gates import Gates
@@ -64,8 +64,10 @@ def _holds(
     before = [0]
     for wave in made.waves:
         before.append(before[-1] + len(wave.nodes))
+    people = numbers(made.waves)
     queues = [
-        f"{ordinal(wave.number)} wave, {counted(ahead, 'node')} before it"
+        f"{f'{ordinal(people[wave.number])} wave' if people[wave.number] else 'with the canaries'}, "
+        f"{counted(ahead, 'node')} before it"
         for wave, ahead in zip(made.waves, before, strict=False)
     ]
     holds: dict[int, Hold] = {}

@@ -67,6 +67,14 @@ def canaries_first() -> Snapshot:
     )
 
 
+def two_canaries_one_after_the_other() -> Snapshot:
+    """Both run the same service; waves are counted behind them, as on pages."""
+    some = tuple(wants(place, canary=place < 2) for place in range(3))
+    nodes = [node(f"node-{place}", (0, 1)) for place in range(3)]
+    views = (rollout(canaries_left=2),)
+    return snapshot(nodes, services=(service("db", 3, 2),), candidates=some, rollouts=views)
+
+
 def canaries_soak() -> Snapshot:
     """All canaries have soaked; the rollout's own canary soak goes on for 20 minutes."""
     view = rollout(canaries_soaked_at=NOW - 600)
@@ -189,6 +197,7 @@ SCENARIOS: dict[str, Callable[[], Snapshot]] = {
         a_single_replica,
         two_replicas_on_one_node,
         canaries_first,
+        two_canaries_one_after_the_other,
         canaries_soak,
         as_many_as_may_be_exposed,
         zone_after_zone,
