@@ -54,8 +54,10 @@ class Loss:
         return f"{where} lost {self.lost} of {self.of} nodes at once"
 
 
-def losses(sizes: Mapping[Domain, int], gone: Iterable[Gone], now: float, within_s: float) -> list[Loss]:
-    """Domains that lost much at once and whose grace is not over, the fleet first, then by label and value.
+def losses(
+    sizes: Mapping[Domain, int], gone: Iterable[Gone], now: float, within_s: float, grace_s: float = GRACE_S
+) -> list[Loss]:
+    """Domains that lost much at once, at most `grace_s` ago, the fleet first, then by label and value.
 
     `sizes`: how many nodes each domain has, `FLEET` among them. At once: within a span of `within_s` seconds. A node
     that has been away for longer than that before the others went does not count among the lost, but is one of the
@@ -67,16 +69,16 @@ def losses(sizes: Mapping[Domain, int], gone: Iterable[Gone], now: float, within
             by_domain[domain].append((node.gone_at, node.node_id))
     found = []
     for domain in sorted(by_domain):
-        lost = _most_together(sorted(by_domain[domain]), within_s, now)
+        lost = _most_together(sorted(by_domain[domain]), within_s, now - grace_s)
         if len(lost) >= LEAST and len(lost) >= SHARE * sizes.get(domain, len(lost)):
             ids = frozenset(node_id for _, node_id in by_domain[domain])
             found.append(Loss(*domain, len(lost), sizes.get(domain, len(lost)), lost[-1][0], ids))
-    return [loss for loss in found if now < loss.until]
+    return [loss for loss in found if now < loss.at + grace_s]
 
 
-def _most_together(gone: list[tuple[float, str]], within_s: float, now: float) -> list[tuple[float, str]]:
-    """The largest set that went within one span, the newest of equals, of those whose grace is not over."""
-    recent = [one for one in gone if one[0] > now - GRACE_S - within_s]
+def _most_together(gone: list[tuple[float, str]], within_s: float, since: float) -> list[tuple[float, str]]:
+    """The largest set that went within one span, the newest of equals, of those that a span since then can hold."""
+    recent = [one for one in gone if one[0] > since - within_s]
     best, first = (0, 0), 0
     for end, (at, _) in enumerate(recent, 1):
         while at - recent[first][0] > within_s:

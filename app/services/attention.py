@@ -14,6 +14,7 @@ from app.core.actors import CONDUCTOR, Actor
 from app.core.errors import Invalid, NotFound, NotPossible
 from app.core.holds import HoldCode
 from app.core.rollouts import RolloutState
+from app.services import domain_losses
 from app.services import services as service_pages
 from app.store import attention, attention_marks, audit, freezes, rollout_cells, rollouts
 from app.store.attention_marks import Mark
@@ -33,6 +34,8 @@ class EntryKind(StrEnum):
 
     NEW_EPOCH = "new-epoch"
     """The database is older than the fleet: everything is frozen until somebody has looked (rule 8)."""
+    LOST = "lost"
+    """Much of a failure domain, or of the fleet, went silent at once."""
     HALTED = "halted"
     BELOW_FLOOR = "below-floor"
     CONFLICT = "conflict"
@@ -49,7 +52,7 @@ class EntryKind(StrEnum):
 class Entry:
     kind: EntryKind
     subject: str
-    """`node:<id>`, `rollout:<id>`, `service:<scope>/<name>` or `fleet`."""
+    """`node:<id>`, `rollout:<id>`, `service:<scope>/<name>`, `domain:<label>=<value>` or `fleet`."""
     name: str
     text: str
     at: float | None
@@ -82,7 +85,7 @@ def unlisted(conn: Connection, now: float, everything: Iterable[Entry]) -> dict[
 
 
 def _all(conn: Connection, now: float) -> Iterable[Entry]:
-    for find in (_epochs, _rollouts, _services, _nodes):
+    for find in (_epochs, _losses, _rollouts, _services, _nodes):
         yield from find(conn, now)
 
 
@@ -90,6 +93,14 @@ def _epochs(conn: Connection, now: float) -> Iterable[Entry]:
     for freeze in freezes.active(conn, now):
         if freeze.group_id is None and freeze.actor == CONDUCTOR.name:
             yield Entry(EntryKind.NEW_EPOCH, "fleet", "The whole fleet", freeze.reason, freeze.starts_at)
+
+
+def _losses(conn: Connection, now: float) -> Iterable[Entry]:
+    for loss in domain_losses.lasting(conn, now):
+        text = f"{loss.lost:,} of {loss.of:,} nodes went silent at about the same time, and are offline"
+        subject = f"domain:{loss.label}={loss.value}" if loss.label else "fleet"
+        name = f"{loss.label} {loss.value}" if loss.label else "The whole fleet"
+        yield Entry(EntryKind.LOST, subject, name, text, loss.at)
 
 
 def _rollouts(conn: Connection, now: float) -> Iterable[Entry]:

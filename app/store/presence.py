@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, select
 
-from app.store.schema import nodes
+from app.store.schema import leases, nodes
 
 _MEMBER = nodes.c.admission == "admitted", nodes.c.lost_at.is_(None)
 
@@ -19,6 +19,11 @@ def gone_since(conn: Connection, since: float) -> list[tuple[str, Mapping[str, s
 _GONE_SINCE = select(nodes.c.id, nodes.c.labels, nodes.c.last_seen_at).where(
     *_MEMBER, nodes.c.connection == "offline", nodes.c.last_seen_at > bindparam("since")
 )
+
+
+def reserved(conn: Connection) -> set[str]:
+    """Nodes that hold a lease: they may be rebooting by our doing."""
+    return set(conn.execute(select(leases.c.node_id).where(leases.c.ended_at.is_(None))).scalars())
 
 
 def labels_of_members(conn: Connection) -> list[Mapping[str, str]]:

@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Connection
 
 from app.core.errors import Invalid, NotFound
+from app.core.query import Field, quoted
 from app.services import attention
 from app.services.attention import Entry, EntryKind
 from app.store import rollouts
@@ -45,6 +46,7 @@ class KindWords:
 
 WORDS: dict[EntryKind, KindWords] = {
     EntryKind.NEW_EPOCH: KindWords("New epoch, all frozen", "bad"),
+    EntryKind.LOST: KindWords("Many nodes lost at once", "bad"),
     EntryKind.HALTED: KindWords("Halted rollouts", "bad"),
     EntryKind.BELOW_FLOOR: KindWords("Services below their floor", "bad"),
     EntryKind.CONFLICT: KindWords("Identity conflicts", "bad"),
@@ -120,6 +122,10 @@ def _row(conn: Connection, entry: Entry) -> Row:
     if what == "rollout":
         rollout = rollouts.get(conn, id)
         return Row(entry, f"/rollouts/{rollout.number}" if rollout is not None else "/rollouts")
+    if entry.kind is EntryKind.LOST:
+        label, _, value = id.partition("=")
+        where = f" {Field.LABEL}:{label}={quoted(value)}" if label else ""
+        return Row(entry, "/nodes?" + urlencode({"q": f"{Field.CONNECTION}:offline{where}"}))
     return Row(entry, "/freezes")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from app.core.actors import CONDUCTOR, Actor, ActorKind
 from app.core.errors import Invalid, NotFound, NotPossible
@@ -15,6 +15,7 @@ from app.store.database import Database
 from tests import server_kit as kit
 from tests.rollout_kit import add_rollout, add_rollout_node
 from tests.server_kit import NOW, OPERATOR
+from tests.services.test_service_watch import lease_row
 
 ANA = Actor(ActorKind.PERSON, "ana", "ana")
 FLOOR = {"code": "service-floor", "text": "waits for db", "subject": "shop/db"}
@@ -51,6 +52,30 @@ def test_each_condition_makes_an_entry_in_the_order_of_urgency(database: Databas
         (EntryKind.NOT_STARTED, f"rollout:{draft}"),
         (EntryKind.PENDING, "node:node_new"),
     ]
+
+
+def test_what_is_lost_at_once_is_one_entry_until_half_of_it_is_back(database: Database) -> None:
+    """Six of eight nodes, all four of zone a among them; the list of long offline ones takes over after an hour."""
+    with database.write() as change:
+        conn = change.conn
+        ids = [kit.add_node(conn, labels={"zone": "ab"[place // 4]}, last_seen_at=NOW) for place in range(8)]
+        gone = schema.nodes.c.id.in_(ids[:6])
+        conn.execute(update(schema.nodes).where(gone).values(connection="offline", last_seen_at=NOW - 60))
+    assert seen(database) == [(EntryKind.LOST, "fleet")], "the zone in it is no entry of its own"
+    with database.read() as conn:
+        [entry] = attention.entries(conn, NOW)
+        assert (entry.name, entry.at) == ("The whole fleet", NOW - 60)
+        assert entry.text == "6 of 8 nodes went silent at about the same time, and are offline"
+    assert seen(database, NOW + 3400) == [(EntryKind.LOST, "fleet")], "longer than clocks stand still for it"
+    assert {kind for kind, _ in seen(database, NOW + 3700)} == {EntryKind.OFFLINE}
+    with database.write() as change:
+        back = schema.nodes.c.id.in_(ids[4:6] + ids[:1])
+        change.conn.execute(update(schema.nodes).where(back).values(connection="online", last_seen_at=NOW))
+    assert seen(database) == [(EntryKind.LOST, "domain:zone=a")], "three of eight are no half of the fleet"
+    with database.write() as change:
+        operation = kit.add_operation(change.conn, ids[1], "reboot")
+        change.conn.execute(insert(schema.leases).values(lease_row(ids[1], operation)))
+    assert seen(database) == [], "who reboots under a lease of ours is not lost"
 
 
 def test_taking_belongs_to_one_and_anybody_releases(database: Database, halted: str) -> None:

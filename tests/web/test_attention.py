@@ -137,3 +137,15 @@ def test_more_nodes_than_are_listed_are_counted_and_linked(browser: Browser) -> 
     assert "3 more are offline" in text
     assert "/nodes?q=state%3Aoffline%20seen%3A%3E1h" in text
     assert "500+" in browser.get("/").text
+
+
+def test_a_lost_zone_leads_to_the_nodes_that_are_gone(browser: Browser) -> None:
+    with browser.db.write() as change:
+        for place in range(8):
+            zone, online = ("rack 7", "offline") if place < 3 else ("b", "online")
+            kit.add_node(change.conn, labels={"zone": zone}, connection=online, last_seen_at=NOW - 60)
+    text = browser.get("/attention").text
+    assert "Many nodes lost at once" in text
+    [(href, name)] = re.findall(r'<a class="strong" href="([^"]+)">([^<]*rack 7)</a> 3 of 3 nodes went silent', text)
+    assert name == "zone rack 7"
+    assert re.search(r"\b3 nodes", browser.get(unescape(href)).text)
