@@ -12,6 +12,8 @@ from app.core.planning.words import counted, service_name, span
 from app.core.rollouts import ACTIVE, RolloutState
 from app.core.snapshot import Snapshot
 
+_MINUTE_S = 60.0
+"""No range is told finer."""
 _NAMED = 12
 """Nodes of a wave or a hold that are named; the others are counted."""
 
@@ -74,9 +76,9 @@ def _duration(plan: Plan, snapshot: Snapshot, place: int) -> str:
     if math.isinf(found.low_s):
         ends = "does not end within its windows"
     elif math.isinf(found.high_s):
-        ends = f"ends in {span(found.low_s)} at the least"
+        ends = f"ends in {span(max(_MINUTE_S, found.low_s))} at the least"
     else:
-        low, high = span(found.low_s), span(found.high_s)
+        low, high = span(max(_MINUTE_S, found.low_s)), span(max(_MINUTE_S, found.high_s))
         ends = f"ends in {low} to {high}" if low != high else f"ends in about {low}"
     return f"{snapshot.rollouts[place].name}: {found.never or ends + _basis(found)}"
 

@@ -21,7 +21,7 @@ from app.core.snapshot import Candidate, RolloutView, Snapshot
 from app.services.admission_apply import Chosen, apply
 from app.services.admission_call import CALL_S, call
 from app.services.admission_renew import renew
-from app.services.admission_retell import RETELL_S, retell
+from app.services.admission_retell import RETELL_S, Stages, retell, stage_ends_at, stages
 from app.services.admission_view import FleetView
 from app.services.domain_losses import current
 from app.services.leases import return_seen
@@ -110,6 +110,7 @@ class Admission:
         """When something changes although nobody says so: a request is given up, a window opens."""
         self._called_at: float | None = None
         self._retold_at: float | None = None
+        self._stages: Stages = ()
 
     def note(self, topics: Iterable[str]) -> None:
         """These changed."""
@@ -166,7 +167,7 @@ class Admission:
         admissions = admit(known.standing)
         granted = self._grant(db, known, admissions, now)
         self._answer(db, known, admissions, now)
-        if self._retells(now):
+        if self._retells(now, known.standing):
             retell(db, known.view, known.standing, now)
         look_at = now + _LOOK_S
         if self._calls(now):
@@ -174,7 +175,7 @@ class Admission:
         else:
             look_at = now + CALL_S
         self._edge_at = min((answerable_until(asking) for asking in known.view.ready.values()), default=look_at)
-        self._edge_at = min(self._edge_at, look_at)
+        self._edge_at = min(self._edge_at, look_at, stage_ends_at(known.standing))
         return bool(granted)
 
     def _calls(self, now: float) -> bool:
@@ -184,11 +185,12 @@ class Admission:
         self._called_at = now
         return True
 
-    def _retells(self, now: float) -> bool:
+    def _retells(self, now: float, standing: Standing) -> bool:
         """Whether it is time to say anew why all of them wait."""
-        if self._retold_at is not None and 0 <= now - self._retold_at < RETELL_S:
+        found = stages(standing)
+        if found == self._stages and self._retold_at is not None and 0 <= now - self._retold_at < RETELL_S:
             return False
-        self._retold_at = now
+        self._retold_at, self._stages = now, found
         return True
 
     # --- the view -------------------------------------------------------------------------------------------

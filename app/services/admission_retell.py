@@ -5,8 +5,12 @@ Only what rollouts and pages say changes. The node itself hears nothing: its nex
 
 from __future__ import annotations
 
+import math
+
 from app.core.holds import Hold
 from app.core.planner import Standing, admit
+from app.core.planning.gates import canaries_over
+from app.core.rollouts import ACTIVE
 from app.services.admission_view import FleetView
 from app.store import rollout_holds
 from app.store.database import Database, Priority
@@ -14,6 +18,9 @@ from app.store.database import Database, Priority
 RETELL_S = 30.0
 """Between two looks: each goes over all that wait."""
 _BATCH = 200
+
+Stages = tuple[tuple[str, bool, bool], ...]
+"""Of each rollout: id, whether canaries are to come, whether the canaries' own soak goes on."""
 
 
 def retell(db: Database, view: FleetView, standing: Standing, now: float) -> int:
@@ -33,6 +40,21 @@ def retell(db: Database, view: FleetView, standing: Standing, now: float) -> int
             for _, node_id, _ in some:
                 change.touch(f"node:{node_id}")
     return len(different)
+
+
+def stages(standing: Standing) -> Stages:
+    """When this changes, what most nodes wait for has changed: all are told then, and not in half a minute."""
+    return tuple(
+        (rollout.id, rollout.canaries_left > 0, (canaries_over(rollout) or 0.0) > standing.now)
+        for rollout in standing.rollouts
+        if not rollout.direct
+    )
+
+
+def stage_ends_at(standing: Standing) -> float:
+    """When the next soak of canaries that are through is over; `inf`: none goes on."""
+    ends = [canaries_over(rollout) or 0.0 for rollout in standing.rollouts if rollout.state in ACTIVE]
+    return min((end for end in ends if end > standing.now), default=math.inf)
 
 
 def _holds(view: FleetView, standing: Standing, now: float) -> dict[tuple[str, str], Hold]:

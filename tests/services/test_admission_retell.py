@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import select, update
 
 from app.core.group_policy import Amount, GroupPolicy
 from app.core.holds import HoldCode
+from app.core.policy_json import policy_to_builtins
 from app.services.admission import Admission
 from app.services.admission_retell import RETELL_S
 from app.services.connections import beat
@@ -100,3 +103,29 @@ def test_who_moved_meanwhile_keeps_no_reason(database: Database) -> None:
     codes = dict(zip(sorted(others), why(database, others), strict=True))
     assert codes.pop(others[0]) == ""
     assert set(codes.values()) == {HoldCode.NOT_RUNNING.value}
+
+
+def test_when_the_canaries_are_through_all_are_told_at_once(database: Database) -> None:
+    """First that the canaries' own soak goes on, then, that being over, what holds them from then on."""
+    rollout_id, others, admission = waiting(database)
+    soaks = replace(WITH_CANARIES, max_unavailable=Amount(count=1), canary_soak_s=10.0)
+    with database.write() as change:
+        change.conn.execute(update(schema.rollouts).values(policy=policy_to_builtins(soaks)))
+    canary_moves(database, rollout_id)
+    with database.write() as change:
+        change.conn.execute(update(schema.rollouts).values(canaries_soaked_at=NOW + 3, canaries_clock_at=NOW + 3))
+    admission.note({EVERYTHING})
+    admission.tick(database, NOW + 4)
+    assert texts(database, others) == {"waits for the soak of the canaries to end: in less than 1 min"}
+    beat(database, GATEWAY, 4, NOW + 13)
+    admission.tick(database, NOW + 13.5)
+    assert not any("canaries" in text for text in texts(database, others))
+
+
+def texts(db: Database, node_ids: list[str]) -> set[str]:
+    with db.read() as conn:
+        mine = schema.rollout_nodes.c.node_id.in_(node_ids)
+        return {
+            (row or {}).get("text", "")
+            for row in conn.execute(select(schema.rollout_nodes.c.hold).where(mine)).scalars()
+        }

@@ -17,9 +17,11 @@ def span(seconds: float) -> str:
         return f"{round(seconds / _DAY_S)} days"
     if seconds >= 2 * _HOUR_S:
         return f"{round(seconds / _HOUR_S)} h"
+    if seconds < _MINUTE_S:
+        return "less than 1 min"
     if seconds > 15 * _MINUTE_S:
         return f"{round(seconds / _MINUTE_S / 5) * 5} min"
-    return f"{max(1, round(seconds / _MINUTE_S))} min"
+    return f"{round(seconds / _MINUTE_S)} min"
 
 
 def counted(number: int, one: str, many: str = "") -> str:
