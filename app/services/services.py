@@ -146,6 +146,15 @@ def time_line(
     return changes.line(conn, key, before_id=before_id, limit=limit)
 
 
+def below_floor(conn: Connection, service: Listed, line: Sequence[ServiceChange]) -> set[int]:
+    """Ids of those of these changes after which it was below the floor that it has now: not while it had never come to
+    it, for a service that fills up has lost nothing."""
+    floor = service.view.floor
+    low = [change.id for change in line if floor is not None and change.healthy < floor]
+    reached = changes.first_at(conn, service.key, floor) if low and floor is not None else None
+    return {id for id in low if reached is not None and id >= reached}
+
+
 @dataclass(frozen=True, slots=True)
 class WhatIf:
     """A service if some nodes went away."""

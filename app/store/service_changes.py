@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, delete, exists, func, insert, or_, select, update
 
 from app.core.services import ChangeCause
 from app.core.snapshot import ServiceKey
@@ -290,6 +290,16 @@ def line(conn: Connection, key: ServiceKey, *, before_id: int | None = None, lim
         )
         for row in conn.execute(query.order_by(service_changes.c.id.desc()).limit(limit))
     ]
+
+
+def first_at(conn: Connection, key: ServiceKey, replicas: int) -> int | None:
+    """The id of the first change before or after which so many were healthy; None: never, as far as is remembered."""
+    c = service_changes.c
+    so_many = or_(c.healthy >= replicas, c.healthy - c.change >= replicas)
+    found: int | None = conn.execute(
+        select(func.min(c.id)).where(c.scope == key[0], c.name == key[1], so_many)
+    ).scalar_one()
+    return found
 
 
 def any_told(conn: Connection) -> bool:

@@ -96,6 +96,7 @@ def _show(conn: Connection, key: ServiceKey) -> Mapping[str, Any]:
         "nodes": sorted(services.where(conn, key), key=lambda place: place[2] > 0),
         "places": _PLACES,
         "line": line[:_LINE_ROWS],
+        "below": services.below_floor(conn, found, line),
         "older": f"{own}&before={line[_LINE_ROWS - 1].id}" if len(line) > _LINE_ROWS else None,
         "newer": own if before_id is not None else None,
         "what_if": "/services/what-if?" + urlencode({"q": f"service:{quoted(key[1])}"}),

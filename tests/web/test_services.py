@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from sqlalchemy import insert, select, update
 
@@ -128,6 +130,31 @@ def test_the_time_line_leads_to_the_rollout_that_took_a_replica(fleet: Fleet) ->
     node = f'<a class="text-strong strong" href="/nodes/{fleet.nodes[0]}">node-1</a>'
     assert f"{node}: Update to 2.0" in page
     assert 'by mb (<a class="text" href="/rollouts/12">rollout 12</a>) &lt;b&gt;' in page
+
+
+def test_a_service_that_fills_up_is_not_below_its_floor_before_it_was_there(fleet: Fleet) -> None:
+    fleet.browser.fill(f"{DB.replace('?', '/floor?')}", "/floor", floor="3", reason="quorum")
+    steps = [(1, 1), (1, 2), (1, 3), (1, 4), (-1, 3), (-1, 2), (-1, 1), (1, 2), (1, 3)]
+    with fleet.browser.db.write() as change:
+        for moved, healthy in steps:
+            row = {"scope": "shop", "name": "db", "at": NOW, "change": moved, "healthy": healthy}
+            change.conn.execute(insert(schema.service_changes).values(row | {"cause": "container", "text": "so"}))
+        change.touch("services")
+
+    def tagged() -> list[bool]:
+        """Of the changes that are shown, the oldest first."""
+        rows = re.findall(r'<tr id="c-\d+">.*?</tr>', fleet.browser.get(DB).text)
+        return ["below the floor" in row for row in reversed(rows)]
+
+    assert tagged() == [False, False, False, False, False, True, True, True, False]
+    with fleet.browser.db.write() as change:
+        rows = schema.service_changes.c
+        old = schema.service_changes.delete().where(
+            rows.id <= select(rows.id).order_by(rows.id).offset(4).limit(1).scalar_subquery()
+        )
+        change.conn.execute(old)
+        change.touch("services")
+    assert tagged() == [True, True, True, False], "what is forgotten does not make a dip a beginning"
 
 
 def test_an_unknown_service_is_not_found(fleet: Fleet) -> None:
