@@ -84,7 +84,9 @@ def test_the_plan_partitions_the_group(browser: Browser, draft: str) -> None:
 def test_what_is_impossible_is_named_with_what_helps(browser: Browser, database: Database, draft: str) -> None:
     page = browser.get(draft).text
     assert "Services that make it impossible" in page
-    assert "ledger" in page
+    assert page.count("has a single replica") == 1, "said once, not under the counts again"
+    assert page.count("another replica") == 1, "nor what helps"
+    assert "can never move unless somebody changes something, and so it never ends" in page
     allow = re.search(rf'href="({draft}/allow-single[^"]*)"', page)
     assert allow
     response = browser.fill(allow[1].replace("&amp;", "&"), "/allow-single", reason="it may be away at night")
