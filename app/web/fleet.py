@@ -23,6 +23,7 @@ from app.store import events, fleet, leases, node_list, operations
 from app.store import groups as group_store
 from app.store.node_list import Cell
 from app.store.node_query import ZONE
+from app.web import fleet_running
 from app.web.attention import kinds
 from app.web.context import console, now, read
 from app.web.live import live_page
@@ -69,7 +70,7 @@ def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, 
     groups = group_store.all_groups(conn)
     cells = node_list.cells(conn, groups if group == POLICY_GROUP else group)
     counts = node_list.state_counts(conn)
-    running = operations.all_open(conn)
+    running = fleet_running.running(operations.all_open(conn))
     samples = [(each.at, each.version, each.nodes) for each in fleet.samples(conn, now() - _CHART_S)]
     return {
         "counts": {state: number for state, number in counts.items() if state is not NodeState.RETIRED},
@@ -82,9 +83,8 @@ def _everything(conn: Connection, group: str, color: HeatColor) -> Mapping[str, 
         "color": color,
         "colors": list(HeatColor),
         "chart": share_chart(samples, fleet.versions(conn), now()),
-        "running": running[:12],
-        "running_total": len(running),
-        "node_names": node_list.names(conn, {operation.node_id for operation in running[:12]}),
+        "running": running,
+        "node_names": node_list.names(conn, {operation.node_id for operation in running.rows}),
         "rollouts": under_way(conn, _ROLLOUTS),
         **_needs(conn),
         "latest": events.recent(conn, limit=_EVENTS),

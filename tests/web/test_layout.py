@@ -172,3 +172,13 @@ def test_lists_on_a_phone_keep_their_columns_in_view(reader: Visitor, fleet: Fle
 )
 def test_quantities_break_between_their_parts_alone(text: str, lines: list[str]) -> None:
     assert unbroken(text).split(" ") == lines
+
+
+def test_the_fleet_on_a_phone_begins_with_people_rollouts_and_the_map(reader: Visitor) -> None:
+    page = at_width(reader.page("/"), 390)
+    tops = {
+        heading: page.get_by_role("heading", name=heading, exact=True).first.bounding_box()
+        for heading in ("Needs a person", "Rollouts", "Nodes", "Running", "Latest events", "Versions")
+    }
+    places = [box["y"] for box in tops.values() if box is not None]
+    assert len(places) == len(tops) and places == sorted(places), tops
