@@ -137,7 +137,7 @@ def test_the_map_of_the_fleet_by_the_groups_that_decide(browser: Browser) -> Non
     zones = re.findall(r'<h3><a[^>]* href="(/nodes[^"]*)">([^<]+)</a></h3><span[^>]*>(\d+) node', page)
     assert {(name, number) for _, name, number in zones} == {("all", "1"), ("edge-a", "1"), ("no group", "1")}
     for href, name, number in zones:
-        listed = re.findall(r'class="name"><a href="/nodes/[^"]+">([^<]+)<', browser.get(href).text)
+        listed = re.findall(r'class="name"><a href="/nodes/[^"]+" aria-label="([^"]+)"', browser.get(href).text)
         assert (len(listed), listed) == (int(number), [{"all": "db-1", "edge-a": "edge-1"}.get(name, "new-1")])
 
 

@@ -313,7 +313,7 @@ def test_go_leads_to_nodes_and_pages(seeded: Browser) -> None:
 
 
 def test_events_by_node_and_kind_and_older(seeded: Browser) -> None:
-    name = re.search(r'<td class="name"><a href="/nodes/\w+">([^<]+)<', seeded.get("/events").text)
+    name = re.search(r'<td class="name"><a href="/nodes/\w+" aria-label="([^"]+)"', seeded.get("/events").text)
     assert name
     page = seeded.get(f"/events?node={name[1]}&kind=joined").text
     assert page.count('<tr id="e-') == 1
