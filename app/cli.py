@@ -59,7 +59,19 @@ def demo(nodes: int) -> None:
 
 
 def _mount() -> None:
-    from app.commands import channels, doctor, groups, images, join_tokens, login, plan, policy, server_keys, sim
+    from app.commands import (
+        channels,
+        doctor,
+        groups,
+        images,
+        join_tokens,
+        login,
+        plan,
+        policy,
+        server_keys,
+        sim,
+        ways_back,
+    )
 
     cli.add_command(images.image)
     cli.add_command(channels.channel)
@@ -69,6 +81,8 @@ def _mount() -> None:
     cli.add_command(policy.policy)
     cli.add_command(server_keys.server_key)
     cli.add_command(groups.group)
+    cli.add_command(ways_back.rollout)
+    cli.add_command(ways_back.node)
     cli.add_command(groups.freeze)
     cli.add_command(groups.thaw)
     cli.add_command(doctor.doctor)

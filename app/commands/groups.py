@@ -138,15 +138,19 @@ def remove(settings: Settings, name: str, reason: str) -> None:
 @group.command("roll-back")
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Only say what would go back to what; nothing is changed.")
+@click.option("--override-floor", is_flag=True, help="Also below floors, and where nobody knows what runs on a node.")
 @_REASON
 @pass_settings
-def roll_back(settings: Settings, name: str, dry_run: bool, reason: str) -> None:
+def roll_back(settings: Settings, name: str, dry_run: bool, override_floor: bool, reason: str) -> None:
     """Send each node of a group back to what it ran before; the group's updates stop."""
     with closing(open_database(settings.database_url)) as db:
         with db.read() as conn:
             group_id = _named(conn, name).id
             found = way_back_of_group(conn, group_id)
-        made_id = None if dry_run else rollout_reverse.reverse_group(db, command_actor(), group_id, reason, time.time())
+        made_id = None
+        if not dry_run:
+            actor, floor = command_actor(), override_floor
+            made_id = rollout_reverse.reverse_group(db, actor, group_id, reason, time.time(), override_floor=floor)
         for line in _told(found):
             click.echo(line)
         if made_id is not None:

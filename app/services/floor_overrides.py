@@ -58,7 +58,7 @@ def override_way_back(db: Database, actor: Actor, node_id: str, reason: str, now
     need(reason, WHY)
     with db.write() as change:
         node = locked_node(change, node_id)
-        operation = way_back_of(change.conn, node)
+        operation = order_back(change.conn, node)
         if operation is None:
             return None
         if operation.holds_lease or operation.phase in ARMED:
@@ -74,7 +74,7 @@ def override_way_back(db: Database, actor: Actor, node_id: str, reason: str, now
     return operation.id
 
 
-def way_back_of(conn: Connection, node: Node) -> Operation | None:
+def order_back(conn: Connection, node: Node) -> Operation | None:
     """The node's open order, where that sends it back and has not moved it yet."""
     operation = node.operation
     if operation is None or not operation.open or operation.cancel_asked_at is not None:
@@ -87,10 +87,17 @@ def way_back_of(conn: Connection, node: Node) -> Operation | None:
 
 def waiting_way_back(conn: Connection, node: Node) -> Operation | None:
     """The same, where an override would still change something."""
-    operation = way_back_of(conn, node)
+    operation = order_back(conn, node)
     if operation is None or operation.holds_lease or operation.override_floor or operation.phase in ARMED:
         return None
     return operation
+
+
+def held_way_back(conn: Connection, node: Node) -> Operation | None:
+    """The order that is sending the node back, where a floor or an unknown placement holds it."""
+    operation = waiting_way_back(conn, node)
+    said = operation.hold if operation is not None else None
+    return operation if said is not None and said["code"] in store.FLOORS else None
 
 
 def _tell_rollout(change: Change, actor: Actor, node: Node, operation: Operation, reason: str, now: float) -> None:

@@ -32,6 +32,7 @@ from app.web.forms import reason
 from app.web.group_words import SECTIONS
 from app.web.live import live_page
 from app.web.preferences import preferences
+from app.web.rollout_floors import overrides_floor
 from app.web.rollout_words import title
 
 blueprint = Blueprint("groups", __name__)
@@ -222,7 +223,8 @@ def roll_back(group_id: str) -> ResponseReturnValue:
     made: list[str] = []
 
     def send_back() -> None:
-        made.append(rollout_reverse.reverse_group(console().db, actor(), group_id, reason(), now()))
+        db, why, floor = console().db, reason(), overrides_floor()
+        made.append(rollout_reverse.reverse_group(db, actor(), group_id, why, now(), override_floor=floor))
 
     values = partial(read, partial(_way_back, group_id=group_id))
     answer = submit("groups/roll_back.html", values, f"/groups/{group_id}", send_back)

@@ -21,14 +21,16 @@ from app.core.services import label_of
 from app.core.slots import way_back_of
 from app.services import nodes as service
 from app.services import services
+from app.services.floor_overrides import waiting_way_back
 from app.services.version_gates import refusal_of_way_back
-from app.store import channels, images
+from app.store import channels, declared, images
 from app.store.images import Image
 from app.web.context import actor, console, now, read
 from app.web.form_pages import draw_form, submit
 from app.web.forms import reason
 from app.web.node_page import found, led_to
 from app.web.preferences import preferences
+from app.web.rollout_floors import overrides_floor
 
 blueprint = Blueprint("node_actions", __name__)
 
@@ -54,13 +56,9 @@ def _update(node_id: str) -> None:
     image_id = request.form.get("image_id", "")
     if not image_id:
         raise Invalid("image_id", "Choose the version to update to. Nothing was changed.")
-    failed, floor = request.form.get("override_failed") == "yes", _overrides_floor()
+    failed, floor = request.form.get("override_failed") == "yes", overrides_floor()
     why = reason(needed=failed or floor)
     service.update(console().db, actor(), node_id, image_id, why, now(), override_failed=failed, override_floor=floor)
-
-
-def _overrides_floor() -> bool:
-    return request.form.get("override_floor") == "yes"
 
 
 def _pin(node_id: str) -> None:
@@ -123,7 +121,7 @@ def _takes_down(change: Callable[..., object]) -> Change:
     """An action for which the node is away for a while."""
 
     def run(node_id: str) -> None:
-        floor = _overrides_floor()
+        floor = overrides_floor()
         change(console().db, actor(), node_id, reason(needed=floor), now(), override_floor=floor)
 
     return run
@@ -246,21 +244,25 @@ def _gather(node_id: str, action: Action) -> Mapping[str, Any]:
 
 
 def _asked(conn: Connection, node: Node, action: Action) -> Mapping[str, Any]:
+    waits = waiting_way_back(conn, node) if action is Action.ROLL_BACK else None
     refused = _refusal_to_go_back(conn, node) if action is Action.ROLL_BACK else refusal(action, node)
     digest = request.values.get("digest", "")
     values: dict[str, Any] = {
         "node": node,
         "action": action.value,
         "asked": PAGES[action],
-        "refused": refused.text if isinstance(refused, NotPossible) else "",
+        "refused": refused.text if isinstance(refused, NotPossible) and waits is None else "",
+        "waits": waits,
         "way_back": way_back_of(node),
         "failed": next((each for each in node.failed if each.digest == digest and each.cleared_at is None), None),
         "channels": [],
         "images": [],
         "led_to": None,
         "below": [],
+        "unknown": False,
     }
     if action in _TAKE_DOWN:
+        values["unknown"] = not node.placement_known and declared.standing(conn, node.id).runs is None
         values["below"] = [each for each in services.what_if(conn, [node.id], now()) if each.below_floor]
         values["label_of"] = label_of
     if action in (Action.PIN, Action.FOLLOW):

@@ -17,6 +17,7 @@ from app.core.operations import Action, refusal, refusal_to_roll_back
 from app.core.rollouts import TERMINAL, RolloutState
 from app.core.slots import way_back_of
 from app.services.endings import name_of
+from app.services.floor_overrides import held_way_back
 from app.services.groups import groups_of_node
 from app.services.version_gates import refusal_of_way_back
 from app.services.waiting import waiting
@@ -70,6 +71,7 @@ def _gather(conn: Connection, node_id: str, before: int | None) -> Mapping[str, 
         "first_events": before is None,
         "related": {id: other.name for id in related if (other := nodes.get(conn, id)) is not None},
         "failed": [each for each in node.failed if each.cleared_at is None],
+        "held_back": held_way_back(conn, node),
         "possible": {action.value: _allowed(action, node) for action in Action},
         "no_gateway": node.gateway_heartbeat_at is not None and now() - node.gateway_heartbeat_at > _NO_GATEWAY_S,
     }

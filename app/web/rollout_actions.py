@@ -22,9 +22,11 @@ from app.services.rollout_preview import preview
 from app.store import node_list, rollout_counts
 from app.store import rollouts as store
 from app.store.rollouts import Rollout
+from app.web import rollout_floors
 from app.web.context import actor, console, now, read
 from app.web.form_pages import draw_form, submit
 from app.web.forms import reason
+from app.web.rollout_floors import overrides_floor
 from app.web.rollout_plan import broad_words
 from app.web.rollout_plan_view import plan_view
 from app.web.rollout_show import found
@@ -47,6 +49,7 @@ class Action(StrEnum):
     LEAVE_OUT = "leave-out"
     ALLOW_SINGLE = "allow-single"
     BREAK_GLASS = "break-glass"
+    OVERRIDE_FLOOR = "override-floor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +88,16 @@ def _abort(rollout: Rollout) -> None:
 
 def _roll_back(rollout: Rollout) -> str | None:
     """The whole, or one wave of it by a rollout of its own."""
-    wave = _wave()
-    if wave is not None:
-        return rollout_reverse.reverse(console().db, actor(), rollout.id, reason(), now(), wave=wave)
-    service.roll_back(console().db, actor(), rollout.id, reason(), now())
+    if _wave() is not None:
+        return _reverse(rollout)
+    service.roll_back(console().db, actor(), rollout.id, reason(), now(), override_floor=overrides_floor())
     return None
 
 
 def _reverse(rollout: Rollout) -> str:
-    return rollout_reverse.reverse(console().db, actor(), rollout.id, reason(), now(), wave=_wave())
+    return rollout_reverse.reverse(
+        console().db, actor(), rollout.id, reason(), now(), wave=_wave(), override_floor=overrides_floor()
+    )
 
 
 def _wave() -> int | None:
@@ -189,6 +193,14 @@ PAGES: dict[Action, Page] = {
         _break_glass,
         dangerous=True,
     ),
+    Action.OVERRIDE_FLOOR: Page(
+        "Override floors in rollout {number}",
+        "Let them go back",
+        "Its ways back go on although services fall below their floors, and where nobody knows what runs on a node,"
+        " also those that are still to come. Budgets hold. The audit log says who and why.",
+        rollout_floors.override,
+        dangerous=True,
+    ),
 }
 
 
@@ -224,6 +236,8 @@ def _known(action: str) -> Action:
 def refusal(rollout: Rollout, action: Action) -> str:
     """Why the state of the rollout forbids it; empty where it does not. The services check again."""
     words = rollout.state.value.replace("-", " ")
+    if action is Action.OVERRIDE_FLOOR:
+        return rollout_floors.refusal(rollout)
     if action in (Action.LEAVE_OUT, Action.ALLOW_SINGLE, Action.BREAK_GLASS):
         return f"Rollout {rollout.number} has ended ({words})." if rollout.state in TERMINAL else ""
     if action in (Action.REVERSE, Action.ROLL_BACK) and rollout.kind is RolloutKind.ROLLBACK:
@@ -259,6 +273,7 @@ def _gather(rollout: Rollout, action: Action) -> Mapping[str, Any]:
         "standing": None,
         "service": (request.values.get("scope", ""), request.values.get("name", "")),
         "halted": rollout.state is RolloutState.HALTED,
+        **rollout_floors.NOTHING,
     }
     if refused:
         return values
@@ -285,7 +300,7 @@ def _of_ways_back(rollout: Rollout) -> Mapping[str, Any]:
     ways, waves = read(
         lambda conn: (rollout_counts.ways_back(conn, rollout.id), rollout_counts.moved_waves(conn, rollout.id))
     )
-    return {**_of_moves(rollout), "ways_back": ways, "waves": waves}
+    return {**_of_moves(rollout), **rollout_floors.of_roll_back(rollout), "ways_back": ways, "waves": waves}
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,5 +388,6 @@ _FIGURES: dict[Action, Callable[[Rollout], Mapping[str, Any]]] = {
     Action.REVERSE: _of_ways_back,
     Action.LEAVE_OUT: _of_node,
     Action.ALLOW_SINGLE: _of_service,
+    Action.OVERRIDE_FLOOR: rollout_floors.of_override,
 }
 """What the page of an action says of nodes."""

@@ -24,6 +24,7 @@ from app.store.rollouts import Rollout
 from app.web.context import now, read
 from app.web.htmx import render
 from app.web.live import live_page
+from app.web.rollout_floors import held
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
 from app.web.rollout_outlook import outlook, planned_worst
 from app.web.rollout_rate import rate
@@ -101,6 +102,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "stuck": stuck,
         "stopped": stopped_words(rollout, moves),
         "back_waits": rollout_cells.waits_to_go_back(conn, rollout.id),
+        "floor_waits": held(conn, rollout),
         "ended": rollout.state in TERMINAL,
         "source": source,
         "reverses": reverses,

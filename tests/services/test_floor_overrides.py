@@ -89,7 +89,7 @@ def test_a_node_that_is_going_back_is_let_go_by_its_open_order(world: World) -> 
     assert world.versions() == {"n0": "2.0", "n1": "2.0", "n2": "2.0", "n3": "1.0"}
     assert holds(world, back) == {"n0": "service-floor", "n1": "service-floor", "n2": "offline"}
     node, order = world.nodes["n0"], world.rows(back)["n0"].operation_id
-    with pytest.raises(NotPossible, match="going back to 1.0 already"):
+    with pytest.raises(NotPossible, match=r"going back to 1\.0 already"):
         nodes.roll_back(world.db, OPERATOR, node.id, "again", world.now)
     with pytest.raises(Invalid):
         nodes.roll_back(world.db, OPERATOR, node.id, "", world.now, override_floor=True)

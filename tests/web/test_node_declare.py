@@ -129,8 +129,17 @@ def test_an_update_that_keeps_the_floors(browser: Browser, ledger: str) -> None:
     assert operations(browser) == [("activate", False)]
 
 
-def test_where_no_service_falls_there_is_nothing_to_override(browser: Browser, node_id: str) -> None:
-    assert "override_floor" not in browser.get(f"/nodes/{node_id}/reboot").text
+def test_where_no_service_falls_there_is_nothing_to_override(browser: Browser) -> None:
+    with browser.db.write() as change:
+        spare = kit.add_node(change.conn, "spare-01")
+    assert "override_floor" not in browser.get(f"/nodes/{spare}/reboot").text
+
+
+def test_where_nobody_knows_what_runs_it_is_said_and_can_be_overridden(browser: Browser, node_id: str) -> None:
+    text = browser.get(f"/nodes/{node_id}/reboot").text
+    assert "Nobody knows what runs on it." in text and f"/nodes/{node_id}/declare" in text
+    assert say(browser, node_id, "reboot", override_floor="yes", reason="announced") == 303
+    assert operations(browser) == [("reboot", True)]
 
 
 def test_a_refused_cancel_offers_no_button(browser: Browser, node_id: str) -> None:

@@ -67,12 +67,15 @@ def test_a_group_is_rolled_back_from_its_page(browser: Browser) -> None:
     assert "1 stays, web-2: no update is known" in asked
     refused = browser.fill(f"{page}/roll-back", f"{page}/roll-back", reason="")
     assert refused.status_code == 422 and "Say why" in refused.text
-    done = browser.fill(f"{page}/roll-back", f"{page}/roll-back", reason="bad week")
+    assert 'name="override_floor"' in asked
+    done = browser.fill(f"{page}/roll-back", f"{page}/roll-back", reason="bad week", override_floor="yes")
     assert done.status_code == 303
     made = browser.get(done.location or "").text
     assert "bad week" in made and "web-1" in browser.get(f"{done.location}/nodes").text
     with browser.db.read() as conn:
-        states = {row.number: row.state for row in conn.execute(select(schema.rollouts))}
+        every = conn.execute(select(schema.rollouts)).all()
+    assert all(row.override_floor for row in every) and len(every) == 2
+    states = {row.number: row.state for row in every}
     assert states.pop(number) == "rolling-back" and list(states.values()) == ["running"]
     again = browser.get(f"{page}/roll-back").text
     assert "Nothing to roll back." in again and "already" in again and "<form" not in again.split("dialog-title")[1]
