@@ -126,7 +126,7 @@ def _unfit(rollout: Rollout, why: str) -> NotPossible:
 def _rows(change: Change, rollout: Rollout, seen: Preview, now: float) -> list[dict[str, Any]]:
     targets = entry_targets(change.conn, rollout)
     wave_of = wave_numbers(seen)
-    last = max(wave_of.values(), default=0) + 1
+    last = max(wave_of.values(), default=0) or 1  # of those without a wave, as of who joins later: they make none more
     found = [one.id for one in seen.entering] + [one.node_id for one in seen.left]
     rows = [entry_row(rollout, targets, one, now) for one in seen_again(change, rollout, found, now)]
     for row in rows:

@@ -14,7 +14,9 @@ from app.core.rollouts import RolloutNodeState
 from app.core.snapshot import MoveTimes, Snapshot
 from app.services.fleet_plans import PACE_S, FleetPlans
 from app.services.rollout_preview import preview
-from app.services.rollouts import roll_back
+from app.services.rollout_spec import RolloutSpec
+from app.services.rollout_start import start
+from app.services.rollouts import draft, roll_back
 from app.store.database import Database
 from app.store.schema import rollout_nodes
 from tests import server_kit as kit
@@ -90,6 +92,20 @@ def test_the_worst_moment_names_the_wave_that_its_nodes_have(world: World) -> No
     (worst,) = forecast["worst"]
     row = world.rows(rollout_id)["n1"]
     assert (worst["name"], worst["wave"]) == ("cart", row.wave) and row.wave > 0
+
+
+def test_who_is_in_no_wave_of_the_plan_makes_none_more(world: World) -> None:
+    """One was left out, one is held: they stand with the last wave, as those who join later do."""
+    held, out = world.nodes["n2"], world.join("out")
+    with world.db.write() as change:
+        kit.add_container(change.conn, held.id, "ledger", scope="shop", service="ledger")
+    spec = RolloutSpec(group_id=world.group_id, version="2.0", reason="monthly", left_out=(out.id,))
+    rollout_id = draft(world.db, kit.OPERATOR, spec, world.now)
+    start(world.db, kit.OPERATOR, rollout_id, "go", world.now, start_anyway=True)
+    rows, forecast = world.rows(rollout_id), world.rollout(rollout_id).forecast
+    assert forecast is not None and forecast["impossible"]
+    planned = [rows[name].wave for name in ("n0", "n1")]
+    assert [rows[name].wave for name in ("n2", "out")] == [max(planned)] * 2 and max(planned) == 1
 
 
 def test_the_range_is_counted_with_the_nodes_that_moved(world: World) -> None:
