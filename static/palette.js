@@ -1,4 +1,4 @@
-// Ctrl-K: go to any node or page by name. The server finds (GET /go, JSON).
+// Ctrl-K: go to any node, service, group, rollout, page or action by name. The server finds (GET /go, JSON).
 
 const PAUSE_MS = 120; // after the last key, before asking
 
@@ -45,6 +45,7 @@ function draw() {
     row.addEventListener("click", () => { location.href = item.href; });
     return row;
   }));
+  document.getElementById("palette-none").textContent = found.length ? "" : "Nothing found: nothing has this in its name.";
   input().setAttribute("aria-expanded", String(found.length > 0));
   if (found.length) input().setAttribute("aria-activedescendant", `palette-${chosen}`);
   else input().removeAttribute("aria-activedescendant");

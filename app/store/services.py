@@ -112,6 +112,17 @@ def known(conn: Connection, keys: Sequence[ServiceKey], group_names: Sequence[st
     return found
 
 
+def named(conn: Connection, text: str, limit: int) -> list[ServiceKey]:
+    """Services that were seen lately, or of which somebody said something, whose name or scope/name contains the text;
+    those whose name begins with it first."""
+    lowered, found = text.lower(), set[ServiceKey]()
+    for table in (service_peaks, services):
+        whole = func.lower(table.c.scope + "/" + table.c.name)
+        query = select(table.c.scope, table.c.name).where(whole.contains(lowered, autoescape=True)).distinct()
+        found |= {(row[0], row[1]) for row in conn.execute(query)}
+    return sorted(found, key=lambda key: (not key[1].lower().startswith(lowered), key[1], key[0]))[:limit]
+
+
 def raise_peaks(conn: Connection, day: int, healthy: Mapping[ServiceKey, int]) -> None:
     """Note how many are healthy where that is more than was seen on that day."""
     known = {

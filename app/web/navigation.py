@@ -31,5 +31,19 @@ LINKS = (
     Link("Joining", "/joining", "j"),
 )
 
-OTHERS = (Link("Needs a person", "/attention", ""), Link("Freezes", "/freezes", ""))
+OTHERS = (
+    Link("Needs a person", "/attention", ""),
+    Link("Freezes", "/freezes", ""),
+    Link("View and keys", "/preferences", ""),
+)
 """Reached from other pages, and by name."""
+
+ACTIONS = (
+    Link("Freeze", "/freezes/new", ""),
+    Link("Compose a rollout", "/rollouts/new", ""),
+    Link("Make a join token", "/joining/new", ""),
+    Link("Upload an image", "/images/upload", ""),
+    Link("Make a group", "/groups/new", ""),
+    Link("What if nodes go away", "/services/what-if", ""),
+)
+"""What a person can begin from anywhere, by name."""

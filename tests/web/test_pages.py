@@ -300,18 +300,6 @@ def test_names_are_escaped_everywhere(browser: Browser) -> None:
     assert "&lt;img" in browser.get("/").text
 
 
-def test_go_leads_to_nodes_and_pages(seeded: Browser) -> None:
-    node = ids(seeded.db)[4]
-    assert seeded.get(f"/go?q={node}").headers["Location"] == f"/nodes/{node}"
-    assert seeded.get("/go?q=Events").headers["Location"] == "/events"
-    several = urlsplit(seeded.get("/go?q=eu west").headers["Location"])
-    assert several.path == "/nodes"
-    assert parse_qs(several.query) == {"q": ['"eu west"']}
-    found = seeded.get("/go?q=web", headers={"Accept": "application/json"}).json
-    assert found
-    assert all(item["kind"] == "node" and "web" in item["name"] for item in found)
-
-
 def test_events_by_node_and_kind_and_older(seeded: Browser) -> None:
     name = re.search(r'<td class="name"><a href="/nodes/\w+" aria-label="([^"]+)"', seeded.get("/events").text)
     assert name

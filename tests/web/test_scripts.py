@@ -121,7 +121,11 @@ def test_the_palette_goes_to_a_node(reader: Visitor, fleet: Running) -> None:
     page = live(reader.page("/"))
     page.keyboard.press("Control+k")
     expect(page.get_by_role("option", name="Fleet")).to_be_visible()
+    page.keyboard.type("no such thing")
+    expect(page.locator("#palette [role=status]")).to_contain_text("Nothing found")
+    page.keyboard.press("Control+a")
     page.keyboard.type("cache-lon-02")
+    expect(page.locator("#palette [role=status]")).to_be_empty()
     expect(page.get_by_role("option")).to_have_count(1)
     assert axe_findings(page) == []
     page.keyboard.press("Enter")
