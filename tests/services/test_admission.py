@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from app.services import declare, freezes, services
 from app.services.admission import grant_leases
@@ -331,29 +329,3 @@ def test_a_conductor_that_died_after_choosing_leaves_nothing_behind(database: Da
     choose(database, NOW + 1)
     assert grant_leases(database, NOW + 2)
     assert len(holders(database)) == 1
-
-
-def test_fifty_claims_at_once_on_a_budget_of_one(database: Database) -> None:
-    """Each of ten conductors has chosen, each another node, before any of them grants."""
-    fleet.gateway(database)
-    group(database, max_unavailable={"count": 1})
-    ids = [node(database, f"n{number:02}") for number in range(50)]
-    for node_id in ids:
-        asks(database, node_id)
-    setting, chosen = choose(database, NOW + 1)
-    plans = [(setting, [instead(chosen[0], node_id)]) for node_id in ids[::5]]
-    ready = threading.Barrier(len(plans))
-    granted: list[int] = []
-
-    def conduct(seen: Any) -> None:
-        ready.wait()
-        granted.append(len(grant(database, seen, NOW + 1).granted))
-
-    threads = [threading.Thread(target=conduct, args=(seen,)) for seen in plans]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(granted) == [0] * 9 + [1]
-    with database.read() as conn:
-        assert conn.execute(select(func.count()).select_from(schema.leases)).scalar_one() == 1
