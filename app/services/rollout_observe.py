@@ -23,7 +23,7 @@ from app.services import rollout_canaries
 from app.services.rollout_acting import RolloutEventKind, enter, tell, touch
 from app.services.rollout_leaving import end_text, hold_json, replace_canaries, stopped_before, tell_end, tell_stayed
 from app.services.rollout_turns import tell_passed_over
-from app.services.rollout_version_failures import remember_bad
+from app.services.version_failures import remember_bad
 from app.store import canary_clocks, rollout_facts, rollout_nodes, rollout_seen, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.rollout_seen import Seen
@@ -60,8 +60,9 @@ def _write_down(db: Database, rollout_id: str, found: Sequence[Seen], now: float
             change.touch(*(f"node:{node_id}" for node_id in changed))
             replace_canaries(change, rollout, now)
             _judge(change, rollout, now)
-            if rollout.state not in _JUDGED:  # who was under way when it stopped fails later, and counts as well
-                remember_bad(change, rollout, now)
+            if any(values.get("state") == RolloutNodeState.FAILED.value for values in changed.values()):
+                targets = rollout_facts.targets(change.conn, rollout.targets)
+                remember_bad(change, [target.digest for target in targets], now)
     return len(changed)
 
 
@@ -242,7 +243,6 @@ def _stop(change: Change, rollout: Rollout, why: str, now: float) -> None:
     by, words = (Move.ROLL_BACK, "Rolls back") if back else (Move.HALT, "Halted")
     enter(change, CONDUCTOR, rollout, by, f"{words}: {why}", why, now, moved_at=now)
     change.touch("attention")
-    remember_bad(change, rollout, now)
 
 
 def _soaked_at(conn: Connection, rollout: Rollout) -> float | None:

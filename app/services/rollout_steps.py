@@ -3,8 +3,8 @@
 Each step is idempotent and may be killed anywhere: it finds in the rows what is due, and changes it conditionally.
 
 1. observe: rows of nodes follow their operations, and the rollout is judged in the same transaction;
-2. judge: images that were withdrawn or became bad halt their rollouts; canaries that all soaked let the others' wait
-   begin, and are watched until it is over;
+2. judge: versions that failed on enough nodes become bad, also where no rollout stopped; images that were withdrawn or
+   became bad halt their rollouts; once all canaries soaked the others' wait begins, with the canaries watched;
 3. take back: orders of rollouts that stopped, of frozen nodes, and orders of operators to bad versions;
 4. take in: late joiners come, nodes that left the group go;
 5. drafts of groups that follow their channel at once are started;
@@ -33,6 +33,7 @@ from app.services import (
     rollout_own_holds,
     rollout_take_in,
     rollout_waiting,
+    version_failures,
 )
 from app.store.database import Database
 
@@ -55,6 +56,7 @@ class RolloutStep:
 
 STEPS: tuple[RolloutStep, ...] = (
     RolloutStep("rollout-observe", rollout_observe.observe, 0.5, _ROLLOUTS | _OPERATIONS, 5.0),
+    RolloutStep("bad-versions", version_failures.judge_versions, 1.0, _IMAGES, 5.0),
     RolloutStep("rollout-judge", rollout_observe.judge, 1.0, _ROLLOUTS | _IMAGES, 20.0),
     RolloutStep("rollout-canaries", rollout_observe.watch_canaries, 1.0, _ROLLOUTS | _NODES, 5.0),
     RolloutStep("rollout-take-back", rollout_orders.take_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 from sqlalchemy import Connection, ScalarSelect, Text, and_, cast, func, insert, not_, select, update
 
-from app.store.schema import bad_versions, failed_versions, nodes, operations
+from app.store.schema import bad_versions, nodes, operations
 from wire.messages import Activity, OperationKind, Result, Slot, WayBack
 
 
@@ -80,20 +79,6 @@ def clear(conn: Connection, digest: str, by: str, reason: str, now: float, *caus
         .values(cleared_at=now, cleared_by=by, cleared_reason=reason)
     )
     return cleared.rowcount > 0
-
-
-def nodes_failed(conn: Connection, digests: Collection[str]) -> dict[str, list[str]]:
-    """Digest → names of the nodes on which it failed and was not cleared since, the newest first."""
-    rows = conn.execute(
-        select(failed_versions.c.digest, nodes.c.name)
-        .join(nodes, nodes.c.id == failed_versions.c.node_id)
-        .where(failed_versions.c.digest.in_(list(digests)), failed_versions.c.cleared_at.is_(None))
-        .order_by(failed_versions.c.at.desc(), nodes.c.name)
-    )
-    found: dict[str, list[str]] = {}
-    for digest, name in rows:
-        found.setdefault(digest, []).append(name)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
