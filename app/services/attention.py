@@ -197,16 +197,23 @@ def snooze(db: Database, actor: Actor, kind: str, subject: str, until: float, no
 
 
 def forget_over(db: Database, now: float) -> int:
-    """Marks go with their conditions, so that a later one begins anew; how many. A step of the conductor."""
+    """Marks go with their conditions, so that a later one begins anew; how many. A step of the conductor. What somebody
+    had said of it stays in the audit log."""
     with db.read() as conn:
         marked = attention_marks.all_marks(conn)
         over = set(marked) - {(one.kind.value, one.subject) for one in _all(conn, now)} if marked else set()
-    if over:
-        with db.write(Priority.BACKGROUND) as change:
-            for kind, subject in sorted(over):
-                attention_marks.remove(change.conn, kind, subject)
-            change.touch("attention", "fleet")
-    return len(over)
+    if not over:
+        return 0
+    forgotten = 0
+    with db.write(Priority.BACKGROUND) as change:
+        for kind, subject in sorted(over):
+            mark = attention_marks.get(change.conn, kind, subject)
+            if mark is None or mark != marked[kind, subject]:
+                continue  # somebody did something about it at this moment
+            attention_marks.remove(change.conn, kind, subject)
+            _record(change, CONDUCTOR, "forget", mark, None, "its condition is over", now)
+            forgotten += 1
+    return forgotten
 
 
 def _mark(change: Change, actor: Actor, kind: str, subject: str, now: float) -> Mark:

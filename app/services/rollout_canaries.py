@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from app.core.actors import CONDUCTOR
 from app.core.canaries import Standing, Verdict, Watched, judged
 from app.core.clocks import GatewaySeen, listened_s
 from app.core.nodes import Admission
 from app.core.nodes import Connection as Connected
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.services import domain_losses
-from app.services.rollout_acting import RolloutEventKind, tell, touch
+from app.services.rollout_acting import RolloutEventKind, record, tell, touch
 from app.services.rollout_leaving import promote
 from app.store import canary_watch, failed_versions, gateways, operations, rollout_facts, rollout_nodes
 from app.store.database import Change
 from app.store.rollout_nodes import RolloutNode
 from app.store.rollouts import Rollout
-from wire.messages import HealthState, Result
+from wire.messages import HealthState
 
 _WATCHED = (RolloutState.RUNNING, RolloutState.PAUSED)
 
@@ -92,22 +93,39 @@ def write_down(change: Change, rollout: Rollout, now: float) -> bool:
         if row is None or one.verdict.standing is Standing.AWAY:
             continue
         if one.verdict.standing is Standing.LED_ON:
-            led_on += rollout_nodes.change(change.conn, row, canary=False)
+            led_on += _judged(change, rollout, row, one.verdict, now, canary=False)
         elif one.verdict.result is not None:
-            _fail(change, rollout, row, one.verdict.text, one.verdict.result, now)
+            _fail(change, rollout, row, one.verdict, now)
         touch(change, rollout.id)
     if led_on:
         promote(change, rollout, led_on, now)
     return not found
 
 
-def _fail(change: Change, rollout: Rollout, row: RolloutNode, text: str, result: Result, now: float) -> None:
-    failed = {"state": RolloutNodeState.FAILED.value, "result": result.value, "text": text, "ended_at": now}
-    if not rollout_nodes.change(change.conn, row, **failed):
+def _judged(
+    change: Change, rollout: Rollout, row: RolloutNode, verdict: Verdict, now: float, **values: str | float | bool
+) -> bool:
+    """The conductor takes back what the canary had proved: for it, alone, nobody else is the author."""
+    if not rollout_nodes.change(change.conn, row, **values):
+        return False
+    before, after = (
+        {"node": row.node_id, "state": row.state.value, "canary": row.canary},
+        {"node": row.node_id, **values},
+    )
+    record(change, CONDUCTOR, "canary", rollout, f"{row.name} {verdict.text}", before, after, now)
+    return True
+
+
+def _fail(change: Change, rollout: Rollout, row: RolloutNode, verdict: Verdict, now: float) -> None:
+    assert verdict.result is not None, "it failed"
+    failed: dict[str, str | float | bool] = {"state": RolloutNodeState.FAILED.value, "result": verdict.result.value}
+    if not _judged(change, rollout, row, verdict, now, **failed, text=verdict.text, ended_at=now):
         return
-    tell(change, rollout, RolloutEventKind.NODE_FAILED, f"{row.name}: {text}", now, node_id=row.node_id)
+    text = f"{row.name}: {verdict.text}"
+    tell(change, rollout, RolloutEventKind.NODE_FAILED, text, now, node_id=row.node_id)
     change.touch(f"node:{row.node_id}")
     order = operations.get(change.conn, row.operation_id) if row.operation_id is not None else None
     if order is not None and order.target_digest and rollout.kind is RolloutKind.UPDATE:
         of = (row.node_id, order.target_digest, order.target_version)
-        failed_versions.remember(change.conn, *of, text, order.id, now)
+        failed_versions.remember(change.conn, *of, verdict.text, order.id, now)
+        change.touch("images")

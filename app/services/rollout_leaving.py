@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from app.core.actors import Actor
+from app.core.actors import CONDUCTOR, Actor
 from app.core.errors import NotPossible
 from app.core.holds import Hold
 from app.core.rollout_ends import END_WORDS
@@ -14,7 +14,7 @@ from app.core.rollout_entry import Targets
 from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
 from app.services.orders import locked_node, withdraw
-from app.services.rollout_acting import RolloutEventKind, tell, touch
+from app.services.rollout_acting import RolloutEventKind, record, tell, touch
 from app.store import canary_clocks, operations, rollout_facts, rollout_nodes, rollouts
 from app.store.database import Change
 from app.store.rollout_nodes import RolloutNode
@@ -137,10 +137,14 @@ def promote(change: Change, rollout: Rollout, count: int, now: float) -> None:
     """So many more nodes are canaries, as far as there are any that have not moved; what has stopped needs none."""
     if rollout.state in _STOPPED:
         return
-    for row in _next(change.conn, rollout, count, now):
+    chosen = _next(change.conn, rollout, count, now)
+    for row in chosen:
         rollout_nodes.change(change.conn, row, canary=True)
         text = f"{row.name} is a canary now, instead of one that left"
         tell(change, rollout, RolloutEventKind.CANARY, text, now, node_id=row.node_id)
+    if chosen:
+        after = {"nodes": [row.node_id for row in chosen]}
+        record(change, CONDUCTOR, "canaries", rollout, "instead of canaries that left", None, after, now)
     canary_clocks.stop(change.conn, rollout.id)
 
 

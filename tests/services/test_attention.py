@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from app.core.actors import CONDUCTOR, Actor, ActorKind
 from app.core.errors import Invalid, NotFound, NotPossible
@@ -99,12 +99,18 @@ def test_what_is_put_aside_returns_when_the_time_is_over(database: Database, hal
 
 
 def test_an_entry_leaves_with_its_condition(database: Database, halted: str) -> None:
-    attention.take(database, OPERATOR, "halted", halted, "", NOW)
+    """What somebody said of it stays in the audit log."""
+    attention.take(database, OPERATOR, "halted", halted, "mine, after lunch", NOW)
+    attention.snooze(database, OPERATOR, "halted", halted, NOW + 60, "lunch", NOW)
     with database.write() as change:
         change.conn.execute(update(schema.rollouts).values(state="running"))
     assert seen(database) == []
     assert attention.forget_over(database, NOW) == 1 and attention.forget_over(database, NOW) == 0
     assert kit.count_rows(database, schema.attention_marks) == 0
+    with database.read() as conn:
+        (entry,) = conn.execute(select(schema.audit).where(schema.audit.c.action == "attention.forget"))
+    assert (entry.actor_name, entry.object, entry.after) == ("conductor", f"halted {halted}", None)
+    assert entry.before == {"owner": OPERATOR.name, "until": NOW + 60, "note": "lunch"}
 
 
 def test_wrong_marks(database: Database, halted: str) -> None:

@@ -76,7 +76,10 @@ def test_a_canary_that_goes_bad_while_the_others_wait_shuts_the_gate(
     assert sum(node.boots > 1 for node in world.nodes.values()) == 1
     with database.read() as conn:
         failed = conn.execute(select(schema.failed_versions.c.node_id, schema.failed_versions.c.digest)).all()
+        (entry,) = conn.execute(select(schema.audit).where(schema.audit.c.action == "rollout.canary"))
     assert [tuple(one) for one in failed] == [(world.nodes[name].id, digest_of("2.0"))]
+    assert entry.actor_name == "conductor" and entry.reason.startswith(f"{name} ") and entry.before["state"] == "done"
+    assert entry.after["state"] == "failed" and entry.after["node"] == world.nodes[name].id
 
 
 def test_time_does_not_pass_while_a_canary_is_away(database: Database, settings: Settings) -> None:
@@ -134,6 +137,16 @@ def test_a_canary_that_an_operator_takes_back_is_replaced(database: Database, se
     world.tick()
     (second,) = (other for other, row in world.rows(rollout_id).items() if row.canary)
     assert second != name and world.rollout(rollout_id).state is RolloutState.RUNNING
+    with database.read() as conn:
+        log = schema.audit.c
+        rows = conn.execute(
+            select(log.action, log.after).where(log.action.like("rollout.canar%")).order_by(log.id)
+        ).all()
+    left, chosen = [world.nodes[one].id for one in (name, second)]
+    assert [(row.action, row.after) for row in rows] == [
+        ("rollout.canary", {"node": left, "canary": False}),
+        ("rollout.canaries", {"nodes": [chosen]}),
+    ]
     world.run(rollout_id, until=RolloutState.SUCCEEDED, ticks=150)
 
 
