@@ -97,7 +97,7 @@ class Targets:
     def stays_out(self, node: NodeFacts) -> Out | None:
         """Why the node is not in the rollout (now); None: it is."""
         if node.id in self._elsewhere:
-            return Out(self._elsewhere[node.id])
+            return elsewhere_out(self._elsewhere[node.id], node.id)
         if not node.commandable:
             return _held(HoldCode.NOT_COMMANDABLE, "it cannot be commanded", node)
         if node.absent:
@@ -171,8 +171,22 @@ def is_downgrade(target: str, booted: str) -> bool:
     return bool(target and booted) and version_key(target) < version_key(booted)
 
 
-RETURNS = frozenset({HoldCode.NOT_COMMANDABLE, HoldCode.ABSENT, HoldCode.NO_IMAGE, HoldCode.PINNED})
+RETURNS = frozenset(
+    {
+        HoldCode.NOT_COMMANDABLE,
+        HoldCode.ABSENT,
+        HoldCode.OTHER_ROLLOUT,
+        HoldCode.OTHER_GROUP,
+        HoldCode.NO_IMAGE,
+        HoldCode.PINNED,
+    }
+)
 """A node that left for one of these comes in again when it is over."""
+
+
+def elsewhere_out(text: str, node_id: str) -> Out:
+    """Another group decides about the node."""
+    return Out(text, Hold(HoldCode.OTHER_GROUP, text.removeprefix("it "), node_id))
 
 
 def _held(code: HoldCode, text: str, node: NodeFacts) -> Out:

@@ -26,6 +26,7 @@ from app.services import (
     bad_versions,
     following,
     rollout_back,
+    rollout_finish,
     rollout_freezes,
     rollout_held_canaries,
     rollout_observe,
@@ -78,7 +79,7 @@ STEPS: tuple[RolloutStep, ...] = (
     RolloutStep("rollout-back-stopped", rollout_back.call_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
     RolloutStep("rollout-back-ended", rollout_back.observe_back, 1.0, _ROLLOUTS | _OPERATIONS, 5.0),
     RolloutStep("rollout-back", rollout_back.send_back, 1.0, _ROLLOUTS | _OPERATIONS | _NODES, 5.0),
-    RolloutStep("rollout-finish", rollout_observe.finish, 1.0, _ROLLOUTS, 20.0),
+    RolloutStep("rollout-finish", rollout_finish.finish, 1.0, _ROLLOUTS, 20.0),
     RolloutStep("bad-copies", bad_versions.disarm_copies, 10.0, _IMAGES | _OPERATIONS | _NODES, 60.0),
     RolloutStep("attention", attention.forget_over, 60.0, frozenset(), 0.0),
 )

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import Connection
+
 from app.core.actors import CONDUCTOR
 from app.core.errors import NotPossible
 from app.core.holds import Hold, HoldCode
-from app.core.rollout_entry import RETURNS, Targets
+from app.core.rollout_entry import RETURNS, Out, Targets, elsewhere_out
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
 from app.services.rollout_acting import RolloutEventKind, record, tell, touch
 from app.services.rollout_groups import elsewhere, entry_targets
@@ -20,7 +22,7 @@ from app.services.rollout_leaving import hold_json, leave, promote, tell_left
 from app.services.rollout_orders import take_order
 from app.services.rollout_spec import reader, selector_of
 from app.services.rollouts import new_row
-from app.store import audit, rollout_facts, rollout_nodes, rollouts
+from app.store import audit, rollout_facts, rollout_nodes, rollout_taken, rollouts
 from app.store.database import Change, Database, Priority
 from app.store.rollout_facts import Facts
 from app.store.rollout_nodes import RolloutNode
@@ -45,15 +47,15 @@ def _come(db: Database, rollout: Rollout, now: float) -> int:
     if rollout.state is not RolloutState.RUNNING:
         return 0
     with db.read() as conn:
-        newcomers, returning = _look(conn, rollout, now)
-    if not newcomers and not returning:
+        newcomers, again = _look(conn, rollout, now)
+    if not newcomers and not again:
         return 0
     with db.write(Priority.BACKGROUND) as change:
         current = rollouts.get(change.conn, rollout.id, lock=True)
         if current is None or current.state is not RolloutState.RUNNING:
             return 0
-        newcomers, returning = _look(change.conn, current, now)
-        came = _add(change, current, newcomers, now) + _return(change, current, returning, now)
+        newcomers, again = _look(change.conn, current, now)
+        came = _add(change, current, newcomers, now) + _return(change, current, again, now)
         if came:
             _choose_canaries(change, current, now)
             text = came[0] if len(came) == 1 else f"{came[0]} and {len(came) - 1} more nodes"
@@ -62,7 +64,7 @@ def _come(db: Database, rollout: Rollout, now: float) -> int:
             subject = f"rollout:{current.id}"
             audit.append(change.conn, CONDUCTOR, "rollout.take-in", subject, "", None, after, now)
         touch(change, current.id)
-    return len(newcomers) + len(returning)
+    return len(newcomers) + len(again)
 
 
 def _choose_canaries(change: Change, rollout: Rollout, now: float) -> None:
@@ -72,17 +74,26 @@ def _choose_canaries(change: Change, rollout: Rollout, now: float) -> None:
         promote(change, rollout, wanted, now)
 
 
-def _look(conn: Any, rollout: Rollout, now: float) -> tuple[list[Facts], list[Facts]]:
+def _look(conn: Connection, rollout: Rollout, now: float) -> tuple[list[Facts], list[Facts]]:
     """Nodes that are not in it yet, and nodes that left it for a reason that is over."""
     selector = selector_of(conn, rollout)
     facts = reader(conn, rollout, now)
     newcomers: list[Facts] = []
     if rollout.kind is RolloutKind.UPDATE and selector is not None:
         newcomers = facts.newcomers(rollout.id, selector, _BATCH)
+    return newcomers, returning(conn, rollout, now)
+
+
+def returning(conn: Connection, rollout: Rollout, now: float) -> list[Facts]:
+    """Nodes that left the rollout for a reason that is over, as many as come in again at once."""
     codes = [code.value for code in RETURNS]
+    number = rollout.number if rollout.kind is RolloutKind.UPDATE else None
+    found = rollout_taken.returnable(conn, rollout.id, number, codes, selector_of(conn, rollout))
+    if not found:
+        return []
     targets = entry_targets(conn, rollout)
-    returnable = facts.of(rollout_facts.returnable(conn, rollout.id, codes))
-    return newcomers, [one for one in returnable if targets.stays_out(one) is None][:_BATCH]
+    facts = reader(conn, rollout, now).of([node_id for node_id in found if node_id not in rollout.left_out])
+    return [one for one in facts if targets.stays_out(one) is None][:_BATCH]
 
 
 def _add(change: Change, rollout: Rollout, newcomers: Sequence[Facts], now: float) -> list[str]:
@@ -107,11 +118,11 @@ def entry_row(rollout: Rollout, targets: Targets, facts: Facts, now: float) -> d
     return row | {"stage_at": now + jitter_s(rollout.id, facts.id, rollout.policy.stage_jitter_s)}
 
 
-def _return(change: Change, rollout: Rollout, returning: Sequence[Facts], now: float) -> list[str]:
+def _return(change: Change, rollout: Rollout, again: Sequence[Facts], now: float) -> list[str]:
     came = []
-    for facts in returning:
+    for facts in again:
         row = rollout_nodes.get(change.conn, rollout.id, facts.id)
-        if row is None or row.state is not RolloutNodeState.LEFT or facts.id in rollout.left_out:
+        if row is None or row.state is not RolloutNodeState.LEFT:
             continue
         stage_at = now + jitter_s(rollout.id, facts.id, rollout.policy.stage_jitter_s)
         values = {"state": RolloutNodeState.WAITING.value, "hold": None, "text": "", "ended_at": None}
@@ -127,7 +138,7 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
     with db.read() as conn:
         gone = rollout_facts.gone(conn, rollout.id, selector_of(conn, rollout), _BATCH)
         taken = (
-            rollout_facts.taken_by_newer(conn, rollout.id, rollout.number, _BATCH)
+            rollout_taken.taken_by_newer(conn, rollout.id, rollout.number, _BATCH)
             if rollout.kind is RolloutKind.UPDATE
             else []
         )
@@ -135,10 +146,10 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
         waiting = rollout_nodes.in_states(conn, rollout.id, _NOT_MOVED) if others else []
         decided = {row.node_id: others[row.node_id] for row in waiting if row.node_id in others}
         absent = {one.id for one in reader(conn, rollout, now).away(rollout.id, _BATCH) if one.absent}
-    why = dict.fromkeys(absent, _ABSENT)
-    why |= {node_id: f"rollout {number} takes it" for node_id, number in taken}
-    why |= dict.fromkeys(gone, "it left the group, or the fleet")
-    why |= decided
+    why = {node_id: _absent(node_id) for node_id in absent}
+    why |= {node_id: _taken(number, newer_id) for node_id, number, newer_id in taken}
+    why |= {node_id: _gone(node_id) for node_id in gone}
+    why |= {node_id: elsewhere_out(text, node_id) for node_id, text in decided.items()}
     if not why:
         return 0
     with db.write(Priority.BACKGROUND) as change:
@@ -146,7 +157,7 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
         if current is None or current.state not in _OPEN:
             return 0
         left: dict[str, list[RolloutNode]] = {}
-        went = {id: why[id] for id in sorted(why) if _let_go(change, current, id, why[id], left, now)}
+        went = {id: why[id].text for id in sorted(why) if _let_go(change, current, id, why[id], left, now)}
         for text, rows in left.items():
             tell_left(change, current, text, rows, now)
         if went:
@@ -154,22 +165,34 @@ def _go(db: Database, rollout: Rollout, now: float) -> int:
     return len(went)
 
 
-_ABSENT = "it counts as absent"
+def _absent(node_id: str) -> Out:
+    return Out("it counts as absent", Hold(HoldCode.ABSENT, "counts as absent; it goes on when it is back", node_id))
+
+
+def _taken(number: int, newer_id: str) -> Out:
+    return Out(
+        f"rollout {number} took it",
+        Hold(HoldCode.OTHER_ROLLOUT, f"is with rollout {number}; it comes in again if that does not move it", newer_id),
+    )
+
+
+def _gone(node_id: str) -> Out:
+    return Out(
+        "it left the group, or the fleet",
+        Hold(HoldCode.OTHER_GROUP, "is not of the group; it comes in again when it is", node_id),
+    )
 
 
 def _let_go(
-    change: Change, rollout: Rollout, node_id: str, why: str, left: dict[str, list[RolloutNode]], now: float
+    change: Change, rollout: Rollout, node_id: str, why: Out, left: dict[str, list[RolloutNode]], now: float
 ) -> bool:
     """Whether it went, or its order is called back for it. `left`: by reason, those that are out now."""
     row = rollout_nodes.get(change.conn, rollout.id, node_id)
     if row is None or row.state not in _NOT_MOVED:
         return False
     try:
-        returns = (
-            Hold(HoldCode.ABSENT, "counts as absent; it goes on when it is back", node_id) if why is _ABSENT else None
-        )
-        leave(change, CONDUCTOR, rollout, row, why, now, returns)
+        leave(change, CONDUCTOR, rollout, row, why.text, now, why.hold)
     except NotPossible:
-        return row.state is RolloutNodeState.ORDERED and take_order(change, rollout, row, why, now)
-    left.setdefault(why, []).append(row)
+        return row.state is RolloutNodeState.ORDERED and take_order(change, rollout, row, why.text, now)
+    left.setdefault(why.text, []).append(row)
     return True

@@ -213,7 +213,11 @@ def leave_out(db: Database, actor: Actor, rollout_id: str, node_id: str, reason:
         if known is None:
             raise NotFound("node of this rollout", node_id)
         if row is not None:
-            leave(change, actor, rollout, row, f"left out by {actor.name}{because(reason)}", now)
+            words = f"left out by {actor.name}{because(reason)}"
+            if row.state is RolloutNodeState.LEFT and row.hold is not None:  # it would have come in again
+                rollout_nodes.change(change.conn, row, text=words, hold=None)
+            else:
+                leave(change, actor, rollout, row, words, now)
         left_out = list(dict.fromkeys([*rollout.left_out, node_id]))
         rollouts.change(change.conn, rollout.id, left_out=left_out)
         text = f"{known.name} is left out by {actor.name}{because(reason)}"

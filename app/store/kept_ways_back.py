@@ -51,6 +51,11 @@ def all_kept(conn: Connection) -> dict[str, Keeper]:
     return found
 
 
+def kept_by(rollout_id: str) -> Select[tuple[str]]:
+    """Ids of the nodes whose way back this rollout keeps, as a query."""
+    return _kept().where(_r.c.id == rollout_id).with_only_columns(_n.c.node_id)
+
+
 def keeper_of(conn: Connection, node_id: str) -> Keeper | None:
     """What the node's way back is kept for now."""
     row = conn.execute(_of_node(), {"of_node": node_id}).first()

@@ -12,11 +12,10 @@ from app.core.clocks import GatewaySeen, listened_s
 from app.core.groups import Selector
 from app.core.image_match import canonical_arch
 from app.core.rollout_entry import Keeper
-from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState
+from app.core.rollouts import RolloutNodeState
 from app.core.snapshot import TargetView
 from app.store import bad_versions, gateways, kept_ways_back
 from app.store.node_query import in_group
-from app.store.rollout_nodes import UNDER_WAY
 from app.store.schema import (
     channel_moves,
     channels,
@@ -243,43 +242,6 @@ def gone(conn: Connection, rollout_id: str, selector: Selector | None, limit: in
         .limit(limit)
     )
     return list(rows.scalars())
-
-
-def returnable(conn: Connection, rollout_id: str, codes: Collection[str]) -> list[str]:
-    """Nodes that left it for a reason that ends."""
-    rows = conn.execute(
-        select(rollout_nodes.c.node_id).where(
-            rollout_nodes.c.rollout_id == rollout_id,
-            rollout_nodes.c.state == RolloutNodeState.LEFT.value,
-            rollout_nodes.c.hold["code"].as_string().in_(list(codes)),
-        )
-    )
-    return list(rows.scalars())
-
-
-def taken_by_newer(conn: Connection, rollout_id: str, number: int, limit: int) -> list[tuple[str, int]]:
-    """Nodes that have not moved here and that a newer update has: (node id, the newest such rollout's number)."""
-    other = rollout_nodes.alias("other")
-    newer: ColumnElement[bool] = and_(
-        rollouts.c.id == other.c.rollout_id,
-        rollouts.c.number > number,
-        rollouts.c.kind == RolloutKind.UPDATE.value,
-        rollouts.c.state.not_in([state.value for state in TERMINAL]),
-        rollouts.c.started_at.is_not(None),
-    )
-    rows = conn.execute(
-        select(rollout_nodes.c.node_id, rollouts.c.number)
-        .join(other, and_(other.c.node_id == rollout_nodes.c.node_id, other.c.rollout_id != rollout_id))
-        .join(rollouts, newer)
-        .where(
-            rollout_nodes.c.rollout_id == rollout_id,
-            rollout_nodes.c.state.in_((RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value)),
-            or_(other.c.state.in_(UNDER_WAY), other.c.state == RolloutNodeState.DONE.value),
-        )
-        .order_by(rollouts.c.number)
-        .limit(limit)
-    )
-    return [(row[0], row[1]) for row in rows]
 
 
 def reached(conn: Connection, rollout_id: str) -> frozenset[str]:

@@ -3,6 +3,7 @@ readers for a while."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from markupsafe import Markup
@@ -11,6 +12,7 @@ from app.core.estimate import Estimate
 from app.core.rollouts import ACTIVE
 from app.core.windows import closes_at, is_open, next_opening
 from app.services.rollout_preview import preview
+from app.store import rollout_taken
 from app.store.rollouts import Rollout
 from app.web.context import console, now
 from app.web.htmx import render
@@ -37,13 +39,24 @@ def _draw(rollout: Rollout) -> str:
     if seen.place < 0:
         return ""
     found = seen.estimate
+    with console().db.read() as conn:
+        lent = rollout_taken.with_others(conn, rollout.id, rollout.number)
     return render(
         "rollouts/_outlook.html",
         takes=range_words(found),
         basis=basis_words(found),
         never=found.never,
         windows=window_words(rollout, found),
+        lent=lent_words(lent),
     )
+
+
+def lent_words(lent: Sequence[tuple[int, int]]) -> str:
+    """What of it newer rollouts took and have not moved: (number of the rollout, nodes)."""
+    if not lent:
+        return ""
+    parts = [f"{nodes:,} with rollout {number}" for number, nodes in lent]
+    return f"Of its nodes: {', '.join(parts)}. Those that are not moved there come in again."
 
 
 def window_words(rollout: Rollout, found: Estimate) -> str:

@@ -35,6 +35,22 @@ def test_the_list_shows_what_is_under_way_first(console: Console) -> None:
     assert "4 of 41 nodes failed" in page, "a halted one says why"
 
 
+def test_it_says_how_many_of_its_nodes_a_newer_rollout_has(browser: Browser, database: Database) -> None:
+    with database.write() as change:
+        older, newer = (rollout_kit.add_rollout(change.conn, started_at=NOW) for _ in range(2))
+        hold = {"code": "other-rollout", "text": "is with rollout 2", "subject": newer}
+        for place, state in enumerate(("waiting", "ordered", "done")):
+            node = kit.add_node(change.conn, f"web-{place}")
+            rollout_kit.add_rollout_node(change.conn, older, node, state="left", hold=hold)
+            rollout_kit.add_rollout_node(change.conn, newer, node, state=state)
+    paths = sorted(set(re.findall(r'href="(/rollouts/\d+)"', browser.get("/rollouts").text)))
+    said = [re.findall(r"Of its nodes: [^<]*", browser.get(path).text) for path in paths]
+    assert said == [
+        [f"Of its nodes: 2 with rollout {paths[1].rpartition('/')[2]}. Those that are not moved there come in again."],
+        [],
+    ]
+
+
 def test_words_of_one_and_of_a_halt_are_said_once(browser: Browser, database: Database) -> None:
     with database.write() as change:
         id = rollout_kit.add_rollout(
