@@ -20,6 +20,7 @@ from app.core.windows import closes_at, is_open, next_openings
 from app.ids import new_id
 from app.services import service_scopes
 from app.services.acting import need
+from app.services.group_releases import nodes_stay_bound, not_frozen
 from app.services.service_scopes import Cause, groups_changed
 from app.store import audit, channels, fleet, freezes
 from app.store import groups as store
@@ -83,7 +84,8 @@ def create(db: Database, actor: Actor, wish: Wish, reason: str, now: float) -> s
 
 def change(db: Database, actor: Actor, group_id: str, wish: Wish, reason: str, now: float) -> None:
     """Change what the wish names, for plans and operations from now on. A running rollout keeps its frozen policy; it
-    follows the selector: whom that takes out leaves, whom it brings in is taken in."""
+    follows the selector: whom that takes out leaves, whom it brings in is taken in. NotPossible where that would free
+    nodes that wait (group_releases)."""
     try:
         with db.write() as change:
             _lock(change)
@@ -92,6 +94,8 @@ def change(db: Database, actor: Actor, group_id: str, wish: Wish, reason: str, n
             if after == before:
                 raise NotPossible("no-change", f"{before.name} is so already; nothing was changed.")
             store.change(change.conn, after)
+            if after.selector != before.selector:
+                nodes_stay_bound(change.conn, before.selector, groups_before, now)
             _record(change, actor, "group.change", reason, before, after, now)
             if (before.name, before.selector, before.precedence) != (after.name, after.selector, after.precedence):
                 renamed = (before.name, after.name) if before.name != after.name else None
@@ -102,7 +106,7 @@ def change(db: Database, actor: Actor, group_id: str, wish: Wish, reason: str, n
 
 
 def remove(db: Database, actor: Actor, group_id: str, reason: str, now: float) -> None:
-    """Remove a group and its freezes; NotPossible while a rollout of it has not ended."""
+    """Remove a group; NotPossible while a rollout of it has not ended, or it holds something back (group_releases)."""
     need(reason, "Say why the group is removed: it is kept in the audit log.")
     with db.write() as change:
         _lock(change)
@@ -112,7 +116,9 @@ def remove(db: Database, actor: Actor, group_id: str, reason: str, now: float) -
                 f"Rollout {number} of {before.name} is {state.value.replace('-', ' ')}: abort it, or let it end first."
             )
             raise NotPossible("rollout-open", text)
+        not_frozen(change.conn, before.id, before.name, now)
         store.remove(change.conn, group_id)
+        nodes_stay_bound(change.conn, before.selector, groups_before, now)
         _record(change, actor, "group.remove", reason, before, None, now)
         groups_changed(change, groups_before, Cause(actor, f"group {before.name} was removed", now))
         change.touch("freezes")

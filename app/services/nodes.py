@@ -27,6 +27,7 @@ from app.services import service_scopes
 from app.services.acting import done, need, possible, record
 from app.services.failed_versions import allow_again, failed_here
 from app.services.floor_overrides import override_way_back
+from app.services.group_releases import node_stays_bound
 from app.services.kept_ways_back import refusal_to_write
 from app.services.orders import Wish, begin, give_order, locked_node, withdraw
 from app.services.replacement import lock_with_replaced, retire_replaced
@@ -287,7 +288,7 @@ def settle_conflict(db: Database, actor: Actor, node_id: str, reason: str, now: 
 
 
 def relabel(db: Database, actor: Actor, node_id: str, labels: Mapping[str, str], reason: str, now: float) -> None:
-    """These labels and no others."""
+    """These labels and no others; NotPossible where what holds the node back would not any more (group_releases)."""
     checked = check_labels(labels)
     with db.write() as change:
         fleet.lock(change.conn)  # its services may be held to floors under another name
@@ -300,6 +301,7 @@ def relabel(db: Database, actor: Actor, node_id: str, labels: Mapping[str, str],
         done(change, actor, Action.RELABEL, node, kind, "Labels changed", reason, before, checked, now)
         cause = service_scopes.Cause(actor, f"the labels of {node.name} changed", now)
         service_scopes.labels_changed(change, node.id, before, checked, cause)
+        node_stays_bound(change.conn, node.id, before, now)
 
 
 def rename(db: Database, actor: Actor, node_id: str, name: str, reason: str, now: float) -> None:

@@ -177,7 +177,8 @@ def test_a_group_stays_while_its_rollout_has_not_ended(database: Database, state
 
 def test_a_removed_group_leaves_its_rollouts_history(database: Database) -> None:
     group_id = create(database)
-    freezes.freeze(database, OPERATOR, group_id=group_id, reason="r", now=NOW)
+    freeze_id = freezes.freeze(database, OPERATOR, group_id=group_id, reason="r", now=NOW)
+    freezes.lift(database, OPERATOR, freeze_id, "over", NOW)
     add_rollout(database, group_id, "succeeded", 1)
     add_rollout(database, group_id, "aborted", 2)
     with pytest.raises(Invalid):
