@@ -24,14 +24,9 @@ _WENT_WITHIN_S = 7200.0
 def with_returning(conn: Connection, snapshot: Snapshot) -> Snapshot:
     """The fleet with what its nodes are about to serve again."""
     recent = store.connected_since(conn, snapshot.now - STARTS_WITHIN_S)
-    owed = store.owed(conn, snapshot.now - _WENT_WITHIN_S)
-    back = {
-        node.id
-        for node in snapshot.nodes
-        if (node.id in owed or not node.placement_known)
-        and node.up
-        and (node.id in recent or node.soaking or node.exposed_to)
-    }
+    came = {node.id: node for node in snapshot.nodes if node.up and (_under_way(node) or node.id in recent)}
+    owed = store.owed(conn, sorted(came), snapshot.now - _WENT_WITHIN_S)
+    back = {id for id, node in came.items() if id in owed or not node.placement_known or _under_way(node)}
     if not back:
         return snapshot
     told = service_changes.told(conn, sorted(back))
@@ -45,6 +40,10 @@ def with_returning(conn: Connection, snapshot: Snapshot) -> Snapshot:
             node = replace(node, returning=_missing(node, served, places))
         nodes.append(node)
     return replace(snapshot, nodes=tuple(nodes))
+
+
+def _under_way(node: NodeView) -> bool:
+    return node.soaking or bool(node.exposed_to)
 
 
 def _missing(

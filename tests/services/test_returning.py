@@ -115,6 +115,21 @@ def test_a_node_that_rebooted_without_us_brings_its_replicas_back(database: Data
     assert expected_back(database, "a", NOW + 600 + LATE_S) == {}
 
 
+def test_of_a_node_that_began_to_serve_moments_before_it_comes_back_too(
+    database: Database, watch: ServiceWatch
+) -> None:
+    """As in a fleet that has just been joined: what came then and went under the lease is not even."""
+    watch.step(database, NOW)
+    a = node(database, "a")
+    start(database, a, "web", "db")
+    look(database, watch, a)
+    updated(database, watch, a)
+    assert expected_back(database, "a") == {"web": 1, "db": 1}
+    start(database, a, "db")
+    look(database, watch, a)
+    assert expected_back(database, "a") == {"web": 1}
+
+
 def test_a_container_that_was_stopped_is_not_expected(database: Database, watch: ServiceWatch) -> None:
     a = node(database, "a", ["web"], connected_at=NOW - 10)
     watch.step(database, NOW)
