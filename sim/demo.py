@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 from sim.fleet import ARCH, IMAGES, OS, DemoNode, demo_nodes, write_image
 from sim.local import LocalControlPlane, LocalError, LocalNode, LocalProcess, free_port, port_problem
@@ -158,8 +159,7 @@ def run_demo(nodes: int) -> None:
     try:
         ports = demo_port("TWINROOT_HTTP", os.environ, 8080), demo_port("TWINROOT_GATEWAY", os.environ, 8090)
     except LocalError as error:
-        say(str(error))
-        sys.exit(1)
+        fail(error)
     folder = Path(tempfile.mkdtemp(prefix="twinroot-demo-"))
     fleet = DemoFleet(folder, nodes, *ports)
     try:
@@ -175,12 +175,17 @@ def run_demo(nodes: int) -> None:
             say("Ctrl-C stops all of it.")
             signal.pause()
     except LocalError as error:
-        say(str(error))
-        sys.exit(1)
+        fail(error)
     finally:
         say("stopping …")
         fleet.stop()
         shutil.rmtree(folder)
+
+
+def fail(error: LocalError) -> NoReturn:
+    """As every command says why it ends."""
+    print(f"twinroot: {error}", file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 def say(text: str) -> None:

@@ -124,10 +124,15 @@ def disk_finding(limit: DiskLimit, stat: os.statvfs_result) -> Finding:
         return CheckState.PASSED, f"{limit.path} is read-only and cannot fill"
     free_mib = stat.f_bavail * stat.f_frsize / MIB
     free_percent = 100 * stat.f_bavail / usable
-    text = f"{limit.path} has {free_mib:.0f} MiB ({free_percent:.1f} %) free"
+    text = f"{limit.path} has {_space(free_mib)} ({free_percent:.1f} %) free"
     if free_mib < limit.min_free_mib or free_percent < limit.min_free_percent:
         return CheckState.FAILED, f"{text}, less than {limit.min_free_mib:g} MiB or {limit.min_free_percent:g} %"
     return CheckState.PASSED, text
+
+
+def _space(mib: float) -> str:
+    """`412 MiB`, `21.4 GiB`."""
+    return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.3g} GiB"
 
 
 def _memory(config: ChecksConfig) -> Finding:
@@ -150,7 +155,7 @@ def memory_finding(meminfo: str, min_percent: float) -> Finding:
     if total <= 0 or available is None:
         return CheckState.UNKNOWN, "the kernel does not say how much memory is free"
     percent = 100 * available / total
-    text = f"{available / 1024:.0f} MiB ({percent:.1f} %) of memory are available"
+    text = f"{_space(available / 1024)} ({percent:.1f} %) of memory are available"
     if percent < min_percent:
         return CheckState.FAILED, f"{text}, less than {min_percent:g} %"
     return CheckState.PASSED, text

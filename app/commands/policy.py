@@ -33,16 +33,16 @@ def show(settings: Settings) -> None:
     with db.read() as conn:
         current = fleet.current_policy(conn)
     for name, value in fleet.fields_of(current):
-        click.echo(f"{name}={value:g}")
+        click.echo(f"{name}={value:.15g}")
     db.close()
 
 
 @policy.command("set")
-@click.argument("changes", nargs=-1, required=True, metavar="FIELD=SECONDS…")
+@click.argument("changes", nargs=-1, required=True, metavar="FIELD=DURATION…")
 @click.option("--reason", required=True, help="Kept in the audit log.")
 @pass_settings
 def set_(settings: Settings, changes: tuple[str, ...], reason: str) -> None:
-    """Change fields of the policy, for operations that begin from now on."""
+    """Change fields of the policy, for operations that begin from now on. A duration is 90, 90s, 30m, 2h or 7d."""
     db = open_database(settings.database_url)
     fleet.set_policy(db, command_actor(), fleet.parse_changes(changes), reason, time.time())
     db.close()

@@ -142,7 +142,7 @@ def _timing(field: str, value: Any, usual: Policy) -> Policy:
 def _seconds(field: str, value: Any, *, least: float = 0.0, most: float = LONGEST_S) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not least <= value <= most:
-        raise Invalid(field, f"{field} must be from {least:g} to {most:g} seconds, not {_shown(value)}.")
+        raise Invalid(field, f"{field} must be from {least:g} to {most:.15g} seconds, not {_shown(value)}.")
     return float(value)
 
 

@@ -44,7 +44,7 @@ def read_changes(texts: Mapping[str, str]) -> dict[str, Any]:
 
 def field_texts(policy: GroupPolicy) -> dict[str, str]:
     """Every field as it would be typed; empty where that is its default."""
-    shown = {name: _duration_text(getattr(policy.timing, name)) for name in TIMING}
+    shown = {name: duration_text(getattr(policy.timing, name)) for name in TIMING}
     return shown | {name: _text(name, getattr(policy, name)) for name in FIELDS if name not in TIMING}
 
 
@@ -56,7 +56,7 @@ def differences(before: GroupPolicy, after: GroupPolicy) -> list[tuple[str, str,
 
 def _read(name: str, text: str) -> Any:
     if name.endswith("_s") and name != "bandwidth_bytes_s":
-        return _seconds(name, text)
+        return duration_s(name, text)
     if name in _AMOUNTS:
         return _amount(name, text)
     if name in _FLAGS:
@@ -67,7 +67,8 @@ def _read(name: str, text: str) -> Any:
     return reader(name, text) if reader is not None else text
 
 
-def _seconds(name: str, text: str) -> float:
+def duration_s(name: str, text: str) -> float:
+    """Seconds of a duration as typed: `90`, `90s`, `30m`, `2h`, `7d`; Invalid names the field."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(s|m|min|h|d)?", text, re.A)
     if found is None:
         raise Invalid(name, f"“{text}” is no duration such as 90s, 30m, 2h or 7d.")
@@ -139,7 +140,7 @@ def _gate(name: str, line: str) -> dict[str, Any]:
         raise Invalid(name, f"“{line}” is no gate: a name, Prometheus's address, and a query, on one line.")
     gate_name, url, timeout, query = found.groups()
     gate: dict[str, Any] = {"name": gate_name, "url": url, "query": query}
-    return gate | ({"timeout_s": _seconds(name, timeout)} if timeout else {})
+    return gate | ({"timeout_s": duration_s(name, timeout)} if timeout else {})
 
 
 def _lines(text: str, ends: str) -> list[str]:
@@ -164,7 +165,7 @@ def _text(name: str, value: Any) -> str:
             return str(value.count) if value.share is None else f"{value.share * 100:.6g}%"
         case tuple():
             return "\n".join(_entry_text(each) for each in value)
-    return _duration_text(value) if isinstance(value, float) else str(value)
+    return duration_text(value) if isinstance(value, float) else str(value)
 
 
 def _entry_text(entry: Any) -> str:
@@ -173,7 +174,7 @@ def _entry_text(entry: Any) -> str:
             return f"{_days_text(entry.days)} {entry.opens}-{entry.closes} {entry.zone}"
         case PrometheusGate():
             usual = PrometheusGate("", "", "").timeout_s
-            timeout = f"timeout={_duration_text(entry.timeout_s)} " if entry.timeout_s != usual else ""
+            timeout = f"timeout={duration_text(entry.timeout_s)} " if entry.timeout_s != usual else ""
             return f"{entry.name} {entry.url} {timeout}{entry.query}"
     return str(entry)
 
@@ -194,7 +195,8 @@ def _octets_text(octets: int) -> str:
     return str(octets)
 
 
-def _duration_text(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """As it is typed, in the largest unit that leaves no rest."""
     for unit in ("d", "h", "m"):
         if seconds and seconds % _UNITS_S[unit] == 0:
             return f"{seconds / _UNITS_S[unit]:.15g}{unit}"

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from app.core.actors import Actor
 from app.core.errors import Invalid
 from app.core.policy import Policy
+from app.core.policy_text import duration_s, duration_text
 from app.store import audit, fleet
 from app.store.database import Database, Priority
 
@@ -38,16 +39,14 @@ def fields_of(policy: Policy) -> list[tuple[str, float]]:
 
 
 def parse_changes(changes: Sequence[str]) -> dict[str, float]:
-    """`FIELD=SECONDS` as typed to fields; Invalid names what is wrong."""
+    """`FIELD=DURATION` as typed to fields in seconds; Invalid names what is wrong."""
     parsed = {}
     for change in changes:
-        name, equals, value = change.partition("=")
+        name, _, value = change.partition("=")
         try:
-            parsed[name] = float(value)
-        except ValueError as error:
-            raise Invalid(name, f"“{change}” is not FIELD=SECONDS.") from error
-        if not equals:
-            raise Invalid(name, f"“{change}” is not FIELD=SECONDS.")
+            parsed[name] = duration_s(name, value.strip())
+        except Invalid as error:
+            raise Invalid(name, f"“{change}” is not FIELD=DURATION, such as {name or 'soak_s'}=30m.") from error
     return parsed
 
 
@@ -58,7 +57,10 @@ def set_policy(db: Database, actor: Actor, changes: Mapping[str, float], reason:
         if name not in known:
             raise Invalid(name, f"The policy has no field “{name}”; it has {', '.join(sorted(known))}.")
         if not math.isfinite(value) or not 0 <= value <= _LONGEST_S:
-            raise Invalid(name, f"{name} must be from 0 to {_LONGEST_S:g} seconds, not {value:g}.")
+            raise Invalid(
+                name,
+                f"{name} must be from {duration_text(0)} to {duration_text(_LONGEST_S)}, not {duration_text(value)}.",
+            )
     with db.write() as change:
         fleet.lock(change.conn)
         before = fleet.policy_changes(change.conn)

@@ -60,8 +60,8 @@ SECTIONS = (
         (
             PolicyField("health_gate", "Nodes of the group must be healthy", "", choices=_YES_NO),
             PolicyField("prometheus", "Prometheus queries", "one a line: name, address, query", lines=3),
-            PolicyField("failure_limit", "Stop when more than this many failed", "a number, or a share of those tried"),
-            PolicyField("failure_least", "Never stop a share below", "failures"),
+            PolicyField("failure_limit", "Stop when more failed than", "a number, or a share of those attempted"),
+            PolicyField("failure_least", "Failures before a share counts", "where the limit is a share"),
             PolicyField("on_failure", "And then", "", choices=("halt", "roll-back")),
         ),
     ),

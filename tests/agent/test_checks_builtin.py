@@ -91,6 +91,13 @@ def test_free_space(stat: os.statvfs_result, state: CheckState) -> None:
     assert builtin.disk_finding(DiskLimit(Path("/var")), stat)[0] is state
 
 
+def test_space_is_said_in_a_unit_that_fits() -> None:
+    memory = builtin.memory_finding("MemTotal: 24675932 kB\nMemAvailable: 22433792 kB\n", 5.0)[1]
+    assert memory == "21.4 GiB (90.9 %) of memory are available"
+    small = builtin.disk_finding(DiskLimit(Path("/var")), statvfs(1000_000, 90_000, 40_000))[1]
+    assert small.startswith("/var has 156 MiB (4.2 %) free")
+
+
 def test_each_disk_is_a_check_and_a_missing_one_failed(tmp_path: Path) -> None:
     disks = (DiskLimit(tmp_path, 0.0, 0.0), DiskLimit(tmp_path / "gone"))
     health = checked(machine(tmp_path, Builtin.DISK, disks=disks))

@@ -20,7 +20,7 @@ DAY_S = 86_400.0
 def test_the_policy_starts_with_its_defaults_and_is_changed_with_an_audit_entry(database: Database) -> None:
     with database.read() as conn:
         assert fleet.current_policy(conn) == Policy()
-    fleet.set_policy(database, OPERATOR, fleet.parse_changes(["soak_s=5", "confirm_s=30"]), "demo", NOW)
+    fleet.set_policy(database, OPERATOR, fleet.parse_changes(["soak_s=5s", "confirm_s=0.5m"]), "demo", NOW)
     with database.read() as conn:
         assert fleet.current_policy(conn) == Policy(soak_s=5.0, confirm_s=30.0)
         entry = conn.execute(select(schema.audit)).one()
@@ -29,11 +29,12 @@ def test_the_policy_starts_with_its_defaults_and_is_changed_with_an_audit_entry(
 
 
 @pytest.mark.parametrize(
-    "change", ["soak_s", "soak_s=", "soak_s=x", "nothing=1", "soak_s=-1", "soak_s=nan", "soak_s=1e12"]
+    "change", ["soak_s", "soak_s=", "soak_s=x", "nothing=1", "soak_s=-1", "soak_s=nan", "soak_s=1e12", "soak_s=400d"]
 )
 def test_bad_changes_change_nothing(database: Database, change: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid) as refused:
         fleet.set_policy(database, OPERATOR, fleet.parse_changes([change]), "x", NOW)
+    assert "e+" not in refused.value.text, "a number that people read"
     with database.read() as conn:
         assert fleet.current_policy(conn) == Policy()
 

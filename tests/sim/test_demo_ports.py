@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.demo import demo_port
+from sim.demo import demo_port, run_demo
 from sim.local import LocalControlPlane, LocalError, free_port
 
 
@@ -54,3 +54,14 @@ def test_a_control_plane_that_ends_says_its_last_line(tmp_path: Path) -> None:
     said = "twinroot up ended: twinroot: TWINROOT_ALLOW_UNENCRYPTED: must be 0 or 1, not “perhaps”"
     with pytest.raises(LocalError, match=f"^{re.escape(said)}$"):
         plane.start()
+
+
+def test_a_demo_that_cannot_start_says_why_as_every_command(
+    taken: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWINROOT_HTTP", f"127.0.0.1:{taken}")
+    with pytest.raises(SystemExit) as ended:
+        run_demo(1)
+    said = capsys.readouterr()
+    assert ended.value.code == 1 and said.out == ""
+    assert said.err == f"twinroot: TWINROOT_HTTP=127.0.0.1:{taken}: the port is in use\n"
