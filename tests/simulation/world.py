@@ -32,6 +32,7 @@ from tests.simulation.network import LOOK_S, Network, Way
 from tests.simulation.stage import START, Killed, fresh_stage
 from tests.simulation.stops import Stops
 from tests.simulation.story import BAD, OTHER, TARGET, Story
+from tests.simulation.turns import Turns, exposed
 
 BEAT_S, SWEEP_S = 5.0, 60.0
 """The gateway's own: beats are given before each round that is that late, sweeps when they are due."""
@@ -81,6 +82,7 @@ class World(Network):
         self._judged = watch is None
         self.fleet = SimFleet(story.scenario, START, watch or self.judge)
         self.judge.nodes = self.fleet.nodes
+        self.turns = Turns(story, {node.spec.number: node.spec.zone for node in self.fleet.nodes})
         self.ways = {node.spec.number: Way(node, f"node_{node.spec.number:026d}") for node in self.fleet.nodes}
         self.gateway: Gateway | None = None
         self.conductors: list[Conductor | None] = [None] * story.conductors
@@ -312,15 +314,16 @@ class World(Network):
             return
         with self.stage.read() as conn:
             granted = self.gate.look(conn, self.now)
-            too_late = self.stops.look(conn, [lease.operation_id for lease in granted])
+            wrong = self.stops.look(conn, [lease.operation_id for lease in granted])
+            wrong = wrong or self.turns.look(conn, exposed(self.fleet.nodes))
             self.ledger.look(conn)
             heard = lives and self.gateway is not None
             silent = self.patience.look(silently_waiting(conn, self.clock()), self.now) if heard else ""
         for lease in granted:
             self.say(f"lease for {lease.number}")
             self.judge.granted(lease.number, self.now)
-        if too_late:
-            raise RuleBroken(too_late)
+        if wrong:
+            raise RuleBroken(wrong)
         if silent:
             raise RuleBroken(f"{silent} waits without a reason")
 
