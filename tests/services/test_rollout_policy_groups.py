@@ -11,7 +11,7 @@ from app.config import Settings
 from app.core.group_policy import Amount, Follow
 from app.core.policy_json import policy_to_builtins
 from app.core.rollouts import RolloutNodeState, RolloutState
-from app.services import channels
+from app.services import channels, nodes
 from app.services.rollout_preview import preview
 from app.store import channels as channel_rows
 from app.store import rollouts, schema
@@ -136,3 +136,12 @@ def test_chosen_nodes_soak_as_long_as_their_policy_group_says(
     begin(world, **given)
     world.run_until(lambda: bool(soaks(world, "n0")), ticks=12)
     assert soaks(world, "n0") == [soak_s]
+
+
+def test_who_another_group_decided_about_comes_in_when_it_does_not_any_more(world: World) -> None:
+    rollout = promote(world, "alpha")
+    world.tick()
+    assert world.rows(rollout.id)["n0"].state is RolloutNodeState.LEFT
+    nodes.relabel(world.db, OPERATOR, world.nodes["n0"].id, {"role": "lab"}, "not of web any more", world.now)
+    world.run(rollout.id, until=RolloutState.SUCCEEDED)
+    assert world.versions() == {"n0": "2.0", "n1": "2.0"}
