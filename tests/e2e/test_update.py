@@ -35,6 +35,7 @@ def test_updated_and_sent_back_without_a_download(fleet: Fleet, node: LocalNode)
 def test_an_image_whose_check_fails_sends_the_node_back(fleet: Fleet, node: LocalNode) -> None:
     operation = fleet.update(node, "1.2.0")
     ended = fleet.ended(node, operation, Result.FELL_BACK)
+    fleet.wait(node, lambda row: row["health"] != "unknown")  # its checks run once it is up
     row, page = fleet.row(node), fleet.page(node)
     assert (row["version"], row["booted_slot"], row["health"]) == ("1.0.0", "A", "healthy")
     assert "required.d/10-web" in ended["result_text"] and "connection refused" in ended["result_text"]
