@@ -45,7 +45,7 @@ WORDS: dict[HoldCode, HoldWords] = {
     _H.DOMAIN_ORDER: HoldWords("Another domain first", "off", ""),
     _H.PLACEMENT_UNKNOWN: HoldWords("Placement unknown", "unknown", "declaring what runs there"),
     _H.SINGLE_REPLICA: HoldWords("Single replica", "bad", "another replica, or allowing the single one to move"),
-    _H.SERVICE_FLOOR: HoldWords("Service floor", "warn", "another replica, or a lower floor"),
+    _H.SERVICE_FLOOR: HoldWords("Service floor", "warn", "another replica"),
     _H.HEALTH_GATE: HoldWords("Health gate", "warn", "repairing what the gate looks at"),
 }
 

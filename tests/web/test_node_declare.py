@@ -163,7 +163,7 @@ def test_the_page_shows_the_chain_with_what_helps_and_where_to_look(browser: Bro
         rollout_kit.add_rollout_node(change.conn, rollout, node_id, hold=hold, wave=3)
     text = browser.get(f"/nodes/{node_id}").text
     assert 'href="/service?scope=shop&amp;name=db"' in text
-    assert "Helps: another replica, or a lower floor." in text
+    assert "Helps: another replica." in text
     assert "wave 3" in text
     assert "“web” decides channel, windows and soak" in text
 
