@@ -26,6 +26,11 @@ def changed(*path: Any, to: Any) -> bytes:
     return json.dumps(document).encode()
 
 
+def windowed(**given: Any) -> bytes:
+    window = {"days": [0], "opens": "22:00", "closes": "04:00", "zone": "Europe/Berlin"} | given
+    return changed("snapshot", "groups", 0, "policy", "windows", to=[window])
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -43,6 +48,15 @@ def changed(*path: Any, to: Any) -> bytes:
         (changed("snapshot", "nodes", 1, "groups", to=["nowhere"]), "in a group nowhere"),
         (changed("snapshot", "candidates", 0, "node", to=2), "node number 2 of 2"),
         (changed("snapshot", "candidates", 0, "rollout", to=-1), "rollout number -1"),
+        (changed("snapshot", "now", to=1e18), "now is 1e+18, which is no time"),
+        (changed("snapshot", "rollouts", 0, "created_at", to=-1.0), "is -1, which is no time"),
+        (changed("snapshot", "rollouts", 0, "targets", 0, "created_at", to=1e300), "is 1e+300, which is no time"),
+        (changed("snapshot", "candidates", 0, "since", to=1e300), "is 1e+300, which is no time"),
+        (windowed(zone="Mars/Olympus"), "Mars/Olympus"),
+        (windowed(opens="99:99"), "99:99"),
+        (windowed(days=[7]), "a week has seven days"),
+        (changed("snapshot", "groups", 0, "policy", "max_unavailable", to={"count": None, "share": None}), "policy of"),
+        (changed("snapshot", "rollouts", 0, "policy", "timing", "soak_s", to=1e18), "seconds"),
     ],
 )
 def test_a_bad_file_says_what_is_wrong(content: bytes, says: str) -> None:
