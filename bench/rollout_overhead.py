@@ -7,8 +7,11 @@ What the policy demands is what a control plane would need that answers at once.
 request, its way, its soak and, after the last of them, their common soak. Then `max_unavailable` places, for the policy
 lets so many be exposed at a time: each of the other nodes takes the place that is free first, for its own way and soak,
 in the order in which they really went. A node's way is what it drew: from the lease in its hands to its confirmation,
-so arming, reboot, checks and the return to the gateway, all of which no conductor can shorten. Requests, waits,
-retries, rounds, the network on both ways and nodes that ask late are no demand: they are the overhead.
+so arming, reboot, checks and the return to the gateway, all of which no conductor can shorten. Nobody sets out while
+the window of the group is closed, which it is for some minutes after the first places were taken. Every service has one
+replica more than its floor, so that the nodes of its replicas set out one after another: no rollout ends before the
+longest of these chains. Requests, waits, retries, rounds, the network on both ways, nodes that ask late, and places
+that stay free because floors hold all who are left, are no demand: they are the overhead.
 
 A round of the conductor begins a second after the one before (woken, a real one comes earlier), and where rounds take
 long, as much later as a real one rests. Its processor time is measured, and given for a second of virtual time.
@@ -19,6 +22,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,18 +34,22 @@ from app.store import schema
 from sim.machine import Deed
 from sim.node import SimNode
 from sim.scenario import parse_scenario
-from sim.watch import Watch
+from sim.watch import Cause, Watch
 from tests.simulation.director import BEGIN_S, Director
 from tests.simulation.gateway import Line
 from tests.simulation.network import SERVER_KEY, Way
-from tests.simulation.stage import clean_up
-from tests.simulation.story import TARGET, GroupPlan, Story
+from tests.simulation.stage import START, clean_up
+from tests.simulation.story import START_MINUTE, TARGET, Gap, GroupPlan, Story
 from tests.simulation.world import World, world_of
 from wire.messages import FromServer, LeaseGrant
 
 NODES, BUDGET, CANARIES = 10_000, 2_500, 10
 SOAK_S, CANARY_SOAK_S = 120.0, 300.0
 """A fifth of what policies have by default: what is lost between two nodes weighs five times as much."""
+NODES_PER_SERVICE, REPLICAS = 10, 5
+"""So four nodes in ten have a replica; floors are what they are by default: all of them less one."""
+CLOSED = Gap(START_MINUTE + 11, START_MINUTE + 16)
+"""From when the first places are taken until their nodes have soaked, and a while longer."""
 GOAL_PCT, GOAL_CPU = 5.0, 0.5
 LONGEST_S, MOST_CPU_S = 20_000.0, 1_800.0
 """Virtual, and of this process: whoever needs more has not got it done."""
@@ -60,14 +68,25 @@ download_mib_s = [5, 20]
 checks_s = 60
 trial_checks_s = 5
 """
+SERVICE = """
+[[services]]
+name = "service-{number}"
+replicas = {replicas}
+"""
 
 
 class Stopwatch(Watch):
-    """When each node was confirmed, by its number."""
+    """When each node was confirmed, by its number; and `homes`: the numbers of the nodes of each service."""
 
-    def __init__(self) -> None:
-        super().__init__(0)
+    def __init__(self, services: int) -> None:
+        super().__init__(services)
         self.confirmed_at: dict[int, float] = {}
+        self.homes: dict[int, set[int]] = defaultdict(set)
+
+    def replicas(self, node: SimNode, services: Sequence[int], change: int, cause: Cause, now: float) -> None:
+        super().replicas(node, services, change, cause, now)
+        for service in services:
+            self.homes[service].add(node.spec.number)
 
     def deed(self, node: SimNode, deed: Deed, slot: str, now: float) -> None:
         if deed is Deed.MARKED_GOOD:
@@ -143,9 +162,11 @@ class Undisturbed(World):
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How it went; moments in seconds. `asked_at`, `way_s`: by number of the node; `order`: as they went."""
+    """How it went; moments in seconds. `asked_at`, `way_s`: by number of the node; `order`: as they went; `chains`: who
+    may set out only one after another."""
 
     order: Sequence[int]
+    chains: Sequence[frozenset[int]]
     asked_at: Mapping[int, float]
     way_s: Mapping[int, float]
     ended_at: float
@@ -179,19 +200,36 @@ def _demanded_until(course: Course, budget: int, canaries: int) -> float:
     open_at = max(course.asked_at[number] + course.way_s[number] for number in first) + SOAK_S + CANARY_SOAK_S
     places = [open_at] * budget
     for number in rest:
-        heapq.heapreplace(places, places[0] + course.way_s[number] + SOAK_S)
-    return max(places)
+        heapq.heapreplace(places, _sets_out(places[0]) + course.way_s[number] + SOAK_S)
+    chains = [_chain_until(course, open_at, chain.intersection(rest)) for chain in course.chains]
+    return max(*places, *chains)
+
+
+def _chain_until(course: Course, open_at: float, chain: frozenset[int]) -> float:
+    """When the last of them has soaked, if each sets out as soon as the one before is confirmed."""
+    at = open_at
+    for way_s in sorted(course.way_s[number] for number in chain):
+        at = _sets_out(at) + way_s
+    return at + SOAK_S if chain else open_at
+
+
+def _sets_out(at: float) -> float:
+    """The first moment from then on at which the window is open."""
+    closes, opens = (START + 60.0 * (minute - START_MINUTE) for minute in (CLOSED.first_minute, CLOSED.last_minute))
+    return opens if closes <= at < opens else at
 
 
 def _course(nodes: int, budget: int, canaries: int) -> Course:
-    watch = Stopwatch()
+    story = _story(nodes, budget, canaries)
+    watch = Stopwatch(len(story.scenario.services))
     try:
-        with world_of(_story(nodes, budget, canaries), watch, Undisturbed) as world:
+        with world_of(story, watch, Undisturbed) as world:
             began_at, used_s = _start(world)
             ended_at = _until_done(world)
             share = (world.conductor_s - used_s) / (ended_at - began_at)
             return Course(
                 sorted(world.granted_at, key=world.granted_at.__getitem__),
+                [frozenset(homes) for homes in watch.homes.values()],
                 _first_requests(world),
                 {number: watch.confirmed_at[number] - at for number, at in world.granted_at.items()},
                 ended_at,
@@ -209,9 +247,11 @@ def _story(nodes: int, budget: int, canaries: int) -> Story:
         "max_unavailable": {"count": budget},
         "stage_parallel": 2000,
         "stage_jitter_s": 60.0,
+        "windows": CLOSED.windows,
     }
-    scenario = parse_scenario(SCENARIO.format(nodes=nodes))
-    group = GroupPlan("all", "zone", "", budget, 0, policy)
+    services = [SERVICE.format(number=number, replicas=REPLICAS) for number in range(nodes // NODES_PER_SERVICE)]
+    scenario = parse_scenario("".join([SCENARIO.format(nodes=nodes), *services]))
+    group = GroupPlan("all", "zone", "", budget, 0, policy, CLOSED)
     return Story(1, scenario, TARGET, [group], [], [], conductors=1, round_s=ROUND_S, wake_s=ROUND_S)
 
 
