@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from app.core.errors import NotFound
 from app.core.groups import Group
 from app.core.rollouts import RolloutKind, RolloutNodeState, RolloutState
-from app.store import groups, last_moves, rollout_facts, rollouts
+from app.store import bad_versions, failed_versions, groups, last_moves, rollout_facts, rollouts
 from app.store.last_moves import InRollout, LastMove, Standing
 from app.store.rollouts import Rollout
 
@@ -45,6 +45,8 @@ class GroupWayBack:
     """Nodes that earlier updates, or orders to single nodes, moved: a rollout of its own sends them back."""
     stays: tuple[tuple[Standing, str], ...]
     """Everybody else, with the reason in words that follow “stays:”."""
+    barred: bool
+    """Some of those that stay would go back, if what they ran before were not bad, or had not failed on them."""
     asked_twice: bool
     """Some of them are being sent back already."""
     leaves: tuple[tuple[str, str], ...]
@@ -78,7 +80,8 @@ def way_back_of_group(conn: Connection, group_id: str) -> GroupWayBack:
     reached = {one.id: rollout_facts.reached(conn, one.id) for one in stops}
     members = last_moves.of_group(conn, group.selector)
     inside = last_moves.in_open_rollouts(conn, group.selector)
-    why = {one.node_id: _stays(one, inside.get(one.node_id, ()), reached) for one in members}
+    barred = _barred(conn, members)
+    why = {one.node_id: _stays(one, inside.get(one.node_id, ()), reached, barred) for one in members}
     goes = tuple(one for one in members if why[one.node_id] is None)
     return GroupWayBack(
         group=group,
@@ -86,6 +89,7 @@ def way_back_of_group(conn: Connection, group_id: str) -> GroupWayBack:
         with_them=tuple(one for one in members if why[one.node_id] == _WITH_IT),
         goes=goes,
         stays=tuple((one, text) for one in members if (text := why[one.node_id]) is not None and text != _WITH_IT),
+        barred=bool(barred),
         asked_twice=any(_is_sent_back(each) for some in inside.values() for each in some),
         leaves=tuple((each.rollout_id, one.node_id) for one in goes for each in _waits(inside.get(one.node_id, ()))),
     )
@@ -98,7 +102,23 @@ def _is_update_of(rollout: Rollout, group_id: str) -> bool:
     return rollout.group_id == group_id and rollout.kind is RolloutKind.UPDATE
 
 
-def _stays(one: Standing, inside: Sequence[InRollout], reached: Mapping[str, Collection[str]]) -> str | None:
+def _barred(conn: Connection, members: Sequence[Standing]) -> dict[str, str]:
+    """Node → why what it ran before is no way back, until an operator clears it (rule 5)."""
+    forth = [one for one in members if one.move is LastMove.FORTH]
+    bad = bad_versions.not_cleared(conn)
+    failed = failed_versions.on_nodes(conn, {one.other_digest for one in forth})
+    found = {}
+    for one in forth:
+        if one.other_digest in bad:
+            found[one.node_id] = f"what it ran before, {one.other_version}, is bad fleet-wide"
+        elif (one.node_id, one.other_digest) in failed:
+            found[one.node_id] = f"what it ran before, {one.other_version}, failed on it"
+    return found
+
+
+def _stays(
+    one: Standing, inside: Sequence[InRollout], reached: Mapping[str, Collection[str]], barred: Mapping[str, str]
+) -> str | None:
     """Why the node is not sent back by a rollout of its own; None: it is."""
     for each in inside:
         if _is_sent_back(each):
@@ -111,7 +131,7 @@ def _stays(one: Standing, inside: Sequence[InRollout], reached: Mapping[str, Col
         elif each.state is RolloutNodeState.MOVING or (each.moved and one.digest in reached[each.rollout_id]):
             return _WITH_IT
     if one.move is LastMove.FORTH:
-        return None
+        return barred.get(one.node_id)
     return {
         LastMove.BACK: f"its last way led back, from {one.other_version or 'another version'}",
         LastMove.FELL: f"it went back by itself, from {one.other_version or 'another version'}",

@@ -99,6 +99,9 @@ def _something_goes(found: GroupWayBack) -> None:
         name = found.group.name
         if found.asked_twice:
             raise NotPossible("already-underway", f"Group {name} is being sent back already.")
+        if found.barred:
+            why = "what they ran before is bad, or failed on them. Clear that first."
+            raise NotPossible("bad-version", f"No node of group {name} can go back: {why}")
         raise NotPossible("nothing-to-do", f"No node of group {name} runs what an update brought it to.")
 
 

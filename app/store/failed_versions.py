@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from app.core.nodes import FailedHere
@@ -19,6 +21,14 @@ _OF_NODE = (
     .where(failed_versions.c.node_id == bindparam("node_id"))
     .order_by(failed_versions.c.at.desc())
 )
+
+
+def on_nodes(conn: Connection, digests: Collection[str]) -> set[tuple[str, str]]:
+    """(node, digest) of these versions where they failed and nobody cleared that."""
+    query = select(failed_versions.c.node_id, failed_versions.c.digest).where(
+        failed_versions.c.digest.in_(list(digests)), failed_versions.c.cleared_at.is_(None)
+    )
+    return {(row.node_id, row.digest) for row in conn.execute(query)}
 
 
 def remember(

@@ -39,6 +39,7 @@ class Standing:
     other_version: str = ""
     local: bool = False
     """What it ran before is in the passive slot."""
+    other_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _standing(row: Any, move: Any) -> Standing:
         return Standing(*here, LastMove.FELL, move.target_version)
     passive: Sequence[Mapping[str, Any]] = [slot for slot in row.slots or () if not slot.get("booted")]
     local = any(slot.get("good") is not False and slot.get("digest") == move.old_digest for slot in passive)
-    return Standing(*here, LastMove.BACK if move.back else LastMove.FORTH, move.old_version, local)
+    return Standing(*here, LastMove.BACK if move.back else LastMove.FORTH, move.old_version, local, move.old_digest)
 
 
 _ARMED = [phase.value for phase in (Phase.REBOOTING, Phase.CONFIRMING, Phase.SOAKING, Phase.ROLLING_BACK)]

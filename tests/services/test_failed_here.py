@@ -11,12 +11,16 @@ from sqlalchemy import select
 from app.config import Settings
 from app.core.errors import NotPossible
 from app.core.group_policy import Amount, GroupPolicy, OnFailure
+from app.core.policy_json import policy_to_builtins
 from app.core.rollouts import RolloutNodeState, RolloutState
 from app.services import nodes
+from app.services.group_way_back import way_back_of_group
 from app.services.rollout_reverse import reverse, reverse_group
-from app.store import failed_versions, schema
+from app.store import bad_versions, failed_versions, schema
+from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Database
 from tests import server_kit as kit
+from tests.rollout_kit import add_group
 from tests.server_kit import OPERATOR, digest_of
 from tests.services.rollout_world import QUICK, Mood, World
 from tests.services.test_rollouts import ON_SQLITE, begin
@@ -88,11 +92,33 @@ def test_a_rollout_that_rolls_back_by_itself_leads_to_nothing_that_failed_here(
 
 
 def test_a_group_that_is_rolled_back_leads_to_nothing_that_failed_here(database: Database, settings: Settings) -> None:
+    """Its page says so before, and who stays leaves no other update for it."""
     world = world_where_2_failed_on_n0(database, settings)
     world.run(begin(world, version="3.0"), until=RolloutState.SUCCEEDED)
+    with database.write() as change:
+        kit.add_image(change.conn, "4.0")
+        everyone = add_group(change.conn, name="all", selector="*", precedence=1, policy=policy_to_builtins(WIDE))
+        change.touch("groups")
+    other = begin(world, group_id=everyone, version="4.0")
+    with database.read() as conn:
+        found = way_back_of_group(conn, world.group_id)
+    assert found.reasons == [("what it ran before, 2.0, failed on it", ["n0"])]
+    assert [(way.before, way.nodes) for way in found.backs] == [("2.0", 2)]
     back = reverse_group(database, OPERATOR, world.group_id, "3.0 is odd", world.now)
+    assert set(world.rows(back)) == {"n1", "n2"}
+    assert world.states(other)["n0"] is not RolloutNodeState.LEFT
     world.run(back, until=RolloutState.SUCCEEDED)
-    stays(world, back)
+    assert remembered(world) == [digest_of("2.0")] and world.versions()["n1"] == "2.0"
+
+
+def test_a_group_of_which_nobody_may_go_back_says_why(database: Database, settings: Settings) -> None:
+    world = world_where_2_failed_on_n0(database, settings)
+    world.run(begin(world, version="3.0"), until=RolloutState.SUCCEEDED)
+    bad = BadVersion(digest_of("2.0"), "2.0", "withdrawn: cve", Cause.WITHDRAWN, "mb", world.now)
+    with database.write() as change:
+        bad_versions.remember(change.conn, bad)
+    with pytest.raises(NotPossible, match="what they ran before is bad, or failed on them"):
+        reverse_group(database, OPERATOR, world.group_id, "3.0 is odd", world.now)
 
 
 def test_the_way_back_is_free_once_an_operator_has_cleared_it(database: Database, settings: Settings) -> None:
