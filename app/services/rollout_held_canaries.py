@@ -21,7 +21,7 @@ from app.store.rollouts import Rollout
 _PATIENCE_S = 120.0
 """An order that has not begun by then is held: most begin within seconds, and a slot is confirmed within a minute."""
 _LOOKED_AT = 200
-"""Nodes that are thought of as the next canary."""
+"""Nodes that are thought of as the next canary at once; where all of these are held, so many more."""
 _LASTING = UNTIL_ITS_END | {
     HoldCode.NOT_COMMANDABLE,
     HoldCode.OFFLINE,
@@ -45,7 +45,7 @@ def _replace(db: Database, rollout_id: str, now: float) -> int:
         if rollout is None or rollout.state is not RolloutState.RUNNING:
             return 0
         held = _held_canaries(change.conn, rollout, now)
-        able = _able(change.conn, rollout)
+        able = _able(change.conn, rollout, len(held))
         pairs = list(zip(held, able, strict=False))
         for row, other in pairs:
             _swap(change, rollout, row, other, now)
@@ -71,12 +71,19 @@ def _held(conn: Connection, rows: list[RolloutNode], now: float | None) -> list[
     return [row for operation_id, row in given.items() if operation_id in held]
 
 
-def _able(conn: Connection, rollout: Rollout) -> list[RolloutNode]:
-    """Nodes that nothing is known to hold, those that are to be preferred first."""
-    found = rollout_nodes.next_for_canary(conn, rollout.id, _LOOKED_AT)
-    found = [row for row in found if row.hold is None or row.hold["code"] not in _LASTING]
-    held = {row.node_id for row in _held(conn, found, None)}
-    return [row for row in found if row.node_id not in held]
+def _able(conn: Connection, rollout: Rollout, count: int) -> list[RolloutNode]:
+    """Nodes that nothing is known to hold, those that are to be preferred first; no more than `count`."""
+    able: list[RolloutNode] = []
+    looked_at = 0
+    while len(able) < count:
+        rows = rollout_nodes.next_for_canary(conn, rollout.id, _LOOKED_AT, after=looked_at)
+        found = [row for row in rows if row.hold is None or row.hold["code"] not in _LASTING]
+        held = {row.node_id for row in _held(conn, found, None)}
+        able += [row for row in found if row.node_id not in held]
+        looked_at += len(rows)
+        if len(rows) < _LOOKED_AT:
+            break
+    return able[:count]
 
 
 def _swap(change: Change, rollout: Rollout, row: RolloutNode, other: RolloutNode, now: float) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, ScalarSelect, Text, and_, cast, func, insert, not_, select, update
 
 from app.store.schema import bad_versions, nodes, operations
-from wire.messages import Activity, OperationKind, Result, Slot, WayBack
+from wire.messages import Activity, EvidenceClass, OperationKind, Result, Slot, WayBack
 
 
 class Cause(StrEnum):
@@ -114,12 +114,15 @@ _SAYS_NOTHING = (Result.CANCELLED.value, Result.REFUSED.value, Result.TIMED_OUT.
 
 def holders(conn: Connection, digest: str, since: float, now: float) -> list[Holder]:
     """Nodes that show the digest beside what is booted, do nothing else, and were not told since then to disarm it. Who
-    was told and never did it, because another order came or it was not heard of, is told again."""
+    was told and never did it, because another order came or it was not heard of, is told again. Not those that nobody
+    may command: they would keep the others from being told."""
     busy = select(operations.c.node_id).where(operations.c.state == "open").scalar_subquery()
     rows = conn.execute(
         select(nodes.c.id, nodes.c.slots, nodes.c.activity, _newest_result().label("newest"))
         .where(
             nodes.c.admission == "admitted",
+            nodes.c.conflict.is_(None),
+            nodes.c.evidence != EvidenceClass.PROTOCOL_ONLY.value,
             nodes.c.booted_digest != digest,
             cast(nodes.c.slots, Text).contains(digest, autoescape=True),
             nodes.c.id.not_in(_told(digest, since, now)),

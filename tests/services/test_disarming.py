@@ -14,6 +14,7 @@ from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import NOW, digest_of
+from wire.messages import EvidenceClass
 
 GONE = digest_of("2.0")
 
@@ -96,3 +97,15 @@ def test_a_node_that_still_needed_its_way_back_is_asked_again_later(database: Da
         change.conn.execute(update(schema.operations).where(of_node).values(**end))
     assert disarm_copies(database, NOW + 60) == 0
     assert disarm_copies(database, NOW + 602) == 1
+
+
+def test_nodes_that_nobody_may_command_keep_no_others_from_being_told(database: Database) -> None:
+    with database.write() as change:
+        for number in range(70):
+            given = {"conflict": {"ends": []}} if number % 2 else {"evidence": EvidenceClass.PROTOCOL_ONLY.value}
+            node_id = runs_newer(change.conn, f"held-{number:02}")
+            change.conn.execute(update(schema.nodes).where(schema.nodes.c.id == node_id).values(**given))
+        last = runs_newer(change.conn, "web-1")
+        bad(change.conn)
+    assert disarm_copies(database, NOW) == 1
+    assert told(database) == {last}
