@@ -20,6 +20,8 @@ _KEPT_S = 120.0
 """Beyond, time alone has made it another plan: windows open, soaks end."""
 _FOLLOWED = ("freezes", "groups", "images", "nodes", "operations", "rollouts", "services")
 """Topics of all that a plan depends on."""
+DECIDED = ("freezes", "groups")
+"""Those of what people decide, seldom and at once: whoever ends a freeze sees what comes of it."""
 
 Planner = Callable[[Snapshot], Plan]
 
@@ -39,17 +41,20 @@ class FleetPlans:
         with self._lock:
             kept = self._kept if self._kept is not None and _knows(self._kept[0], rollout) else None
             age_s = now - kept[1].at if kept is not None else None
-            if kept is not None and age_s is not None and 0 <= age_s < PACE_S:
-                return kept
             with db.read() as conn:
                 found = revisions.of_topics(conn, _FOLLOWED)
-            if kept is not None and age_s is not None and 0 <= age_s < _KEPT_S and found == self._revisions:
+            if kept is not None and age_s is not None and 0 <= age_s < self._good_for_s(found):
                 return kept
             snapshot = gather(db, now)
             with db.read() as conn:
                 snapshot = with_kept(snapshot, kept_ways_back.all_kept(conn))
             self._kept, self._revisions = (snapshot, self._planner(snapshot)), found
             return self._kept
+
+    def _good_for_s(self, found: dict[str, int]) -> float:
+        if found == self._revisions:
+            return _KEPT_S
+        return PACE_S if all(found.get(topic) == self._revisions.get(topic) for topic in DECIDED) else 0.0
 
 
 def _knows(snapshot: Snapshot, rollout: Rollout | None) -> bool:

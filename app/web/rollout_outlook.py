@@ -11,8 +11,9 @@ from markupsafe import Markup
 from app.core.estimate import Estimate
 from app.core.rollouts import ACTIVE
 from app.core.windows import closes_at, is_open, next_opening
+from app.services.fleet_plans import DECIDED
 from app.services.rollout_preview import preview
-from app.store import rollout_taken
+from app.store import revisions, rollout_taken
 from app.store.rollouts import Rollout
 from app.web.context import console, now
 from app.web.htmx import render
@@ -28,8 +29,10 @@ def outlook(rollout: Rollout) -> Markup:
     """The tile of the range to the end, and why it never ends; empty for one that does not run."""
     if rollout.state not in ACTIVE:
         return Markup()
-    key = ("rollout-outlook", rollout.id, preferences().time_zone)
-    etag = f"{rollout.state} {int(now() // _PACE_S)}"
+    with console().db.read() as conn:
+        decided = tuple(sorted(revisions.of_topics(conn, DECIDED).items()))
+    key = ("rollout-outlook", rollout.id, rollout.state, decided, preferences().time_zone)
+    etag = str(int(now() // _PACE_S))
     fragment, _ = console().fragments.get(key, etag, now(), lambda: _draw(rollout), pace_s=_PACE_S)
     return Markup(fragment.body.decode())  # noqa: S704 -- rendered by a template of ours
 

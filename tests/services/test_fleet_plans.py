@@ -12,6 +12,7 @@ from app.core.plan import Plan
 from app.core.planner import plan
 from app.core.rollouts import RolloutNodeState
 from app.core.snapshot import MoveTimes, Snapshot
+from app.services import freezes
 from app.services.fleet_plans import PACE_S, FleetPlans
 from app.services.rollout_preview import preview
 from app.services.rollout_spec import RolloutSpec
@@ -77,6 +78,18 @@ def test_a_fleet_that_changes_is_planned_at_a_pace_for_all_rollouts_together(wor
     assert counted.times == 2
     plans.get(world.db, world.now - 3600.0)
     assert counted.times == 3, "the clock was set back"
+
+
+def test_what_a_person_decides_is_seen_at_once(world: World) -> None:
+    rollout_id = begin(world)
+    plans = FleetPlans()
+    preview(world.db, rollout_id, world.now, plans)
+    freeze_id = freezes.freeze(
+        world.db, kit.OPERATOR, group_id=None, reason="holidays", now=world.now + 1, ends_at=None
+    )
+    assert "frozen" in preview(world.db, rollout_id, world.now + 1, plans).estimate.never
+    freezes.lift(world.db, kit.OPERATOR, freeze_id, "over", world.now + 2)
+    assert not preview(world.db, rollout_id, world.now + 3, plans).estimate.never
 
 
 def test_the_worst_moment_names_the_wave_that_its_nodes_have(world: World) -> None:
