@@ -9,7 +9,7 @@ from app.core.actors import CONDUCTOR
 from app.core.rollouts import Move, RolloutNodeState, RolloutState
 from app.services.rollout_acting import enter
 from app.services.rollout_take_in import returning
-from app.store import rollout_nodes, rollout_taken, rollouts
+from app.store import rollout_facts, rollout_nodes, rollout_taken, rollouts
 from app.store.database import Database, Priority
 from app.store.rollouts import Rollout
 
@@ -49,7 +49,9 @@ def _summary(conn: Connection, rollout: Rollout) -> str:
     taken = rollout_taken.takers(conn, rollout.id)
     done, failed = counts[RolloutNodeState.DONE], counts[RolloutNodeState.FAILED]
     left = counts[RolloutNodeState.LEFT] - sum(nodes for _, nodes in taken)
-    parts = [f"{done:,} done"]
+    elsewhere = rollout_facts.done_and_elsewhere(conn, rollout.id)
+    gone = f" ({elsewhere:,} {'runs' if elsewhere == 1 else 'run'} another version by now)" if elsewhere else ""
+    parts = [f"{done:,} done{gone}"]
     parts += [f"{failed:,} failed"] if failed else []
     parts += [f"{nodes:,} taken by rollout {number}" for number, nodes in taken]
     parts += [f"{left:,} left the rollout"] if left else []

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, exists, func, not_, or_, select
 
 from app.core.clocks import GatewaySeen, listened_s
 from app.core.groups import Selector
@@ -255,3 +255,14 @@ def reached(conn: Connection, rollout_id: str) -> frozenset[str]:
         .distinct()
     ).scalars()
     return frozenset(named) if ids else frozenset(ordered)
+
+
+def done_and_elsewhere(conn: Connection, rollout_id: str) -> int:
+    """How many nodes did what the rollout wanted and run something else by now: they were sent back, or moved on."""
+    digests = reached(conn, rollout_id)
+    if not digests:
+        return 0  # it led to no other version
+    done = rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.state == RolloutNodeState.DONE.value
+    query = select(func.count()).select_from(rollout_nodes).join(nodes, nodes.c.id == rollout_nodes.c.node_id)
+    there = or_(nodes.c.booted_digest == "", nodes.c.booted_digest.in_(digests))
+    return conn.execute(query.where(*done, not_(there))).scalar_one()

@@ -66,6 +66,20 @@ def test_a_node_that_nobody_hears_is_sent_back_when_it_is_seen_again(database: D
 
 
 @ON_SQLITE
+def test_the_end_says_how_many_do_not_run_it_any_more(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 3, replace(QUICK, max_unavailable=Amount(count=1)))
+    rollout_id = begin(world)
+    done = RolloutNodeState.DONE
+    world.run_until(lambda: done in world.states(rollout_id).values())
+    first = next(name for name, state in world.states(rollout_id).items() if state is done)
+    nodes.roll_back(database, OPERATOR, world.nodes[first].id, "by hand", world.now)
+    assert world.run(rollout_id, until=RolloutState.SUCCEEDED).state_text == (
+        "Ended: 3 done (1 runs another version by now)"
+    )
+    assert sorted(world.versions().values()) == ["1.0", "2.0", "2.0"]
+
+
+@ON_SQLITE
 def test_a_finished_rollout_is_reversed_by_a_linked_one(database: Database, settings: Settings) -> None:
     world = World(database, settings, 3, WIDE)
     rollout_id = begin(world)
