@@ -8,12 +8,12 @@ from typing import TypeVar
 from sqlalchemy import select
 
 from app.core.rollouts import RolloutState
-from app.services import freezes, nodes, rollout_reverse, rollout_start, rollouts
+from app.services import freezes, nodes, rollout_reverse, rollout_start, rollouts, withdrawal
 from app.services.rollout_spec import RolloutSpec
 from app.store import schema
 from sim.node import SimNode
 from tests.server_kit import OPERATOR
-from tests.simulation.story import OTHER, TARGET, Deed, Event, Fault
+from tests.simulation.story import BAD, OTHER, TARGET, ZONES, Deed, Event, Fault
 from tests.simulation.world import World
 
 BEGIN_S = 20.0
@@ -135,6 +135,42 @@ class Director:
     def update(self, number: int) -> None:
         self._update(self._node_id(number), _chosen([TARGET, OTHER], number // 7))
 
+    def withdraw(self, number: int) -> None:
+        world = self._world
+        version = _chosen([TARGET, OTHER, BAD, world.story.version], number)
+        world.operate(
+            lambda: withdrawal.withdraw(world.stage, OPERATOR, f"image_{version}", REASON, world.clock()),
+            f"withdraw {version}",
+        )
+
+    def pin(self, number: int) -> None:
+        world, node_id, version = self._world, self._node_id(number), _chosen([TARGET, OTHER, BAD], number // 7)
+        world.operate(
+            lambda: nodes.pin(
+                world.stage, OPERATOR, node_id, image_id=f"image_{version}", reason=REASON, now=world.clock()
+            ),
+            f"pin {node_id[-2:]} to {version}",
+        )
+
+    def relabel(self, number: int) -> None:
+        world, node = self._world, self._node(number)
+        zone, node_id = _chosen(ZONES, number // 7), self._node_id(number)
+        labels = {**node.spec.labels, "zone": zone}
+        world.operate(
+            lambda: nodes.relabel(world.stage, OPERATOR, node_id, labels, REASON, world.clock()),
+            f"relabel {node_id[-2:]} into zone {zone}",
+        )
+        self._note_zone(node)
+
+    def _note_zone(self, node: SimNode) -> None:
+        """What was said of it may be stored although whoever said it died over it."""
+        world, number = self._world, node.spec.number
+        with world.stage.read() as conn:
+            query = select(schema.nodes.c.labels).where(schema.nodes.c.id == world.ways[number].node_id)
+            zone = conn.execute(query).scalar_one()["zone"]
+        world.zones[number] = zone
+        world.story.relabelled.setdefault(number, []).append((world.now, zone))
+
     def _update(self, node_id: str, version: str) -> None:
         world, image = self._world, f"image_{version}"
         world.operate(
@@ -142,9 +178,14 @@ class Director:
         )
 
     def cure(self, node_ids: Sequence[str]) -> None:
-        """Lead these nodes to a version that is good."""
+        """Lead these nodes to a version that is good and may still be used."""
+        with self._world.stage.read() as conn:
+            query = select(schema.images.c.version).where(
+                schema.images.c.version.in_([TARGET, OTHER]), schema.images.c.withdrawn_at.is_(None)
+            )
+            version = str(conn.execute(query.order_by(schema.images.c.version)).scalars().first())
         for node_id in node_ids:
-            self._update(node_id, TARGET)
+            self._update(node_id, version)
 
     def _verb(words: str, work: Callable[..., object]) -> Callable[[Director, int], None]:  # type: ignore[misc]
         def act(self: Director, number: int) -> None:
@@ -167,6 +208,25 @@ class Director:
                 ),
                 f"reverse {rollout_id[-4:]}",
             )
+
+    def _back(self, words: str, work: Callable[[], str]) -> None:
+        self._world.operate(lambda: self.rollouts.append(work()), words)
+
+    def wave_back(self, number: int) -> None:
+        world, rollout_id = self._world, self._one(number)
+        if rollout_id is not None:
+            wave = number // 7 % 3
+            self._back(
+                f"send wave {wave} of {rollout_id[-4:]} back",
+                lambda: rollout_reverse.reverse(world.stage, OPERATOR, rollout_id, REASON, world.clock(), wave=wave),
+            )
+
+    def group_back(self, number: int) -> None:
+        world, group_id = self._world, _chosen(self.groups, number)
+        self._back(
+            f"send group {self._name(group_id)} back",
+            lambda: rollout_reverse.reverse_group(world.stage, OPERATOR, group_id, REASON, world.clock()),
+        )
 
     # --- at the end -----------------------------------------------------------------------------------------
 
@@ -285,4 +345,9 @@ _DEEDS: dict[Deed, Callable[[Director, int], None]] = {
     Deed.CANCEL: Director.cancel,
     Deed.SECOND: Director.second,
     Deed.REVERSE: Director.reverse,
+    Deed.WITHDRAW: Director.withdraw,
+    Deed.PIN: Director.pin,
+    Deed.RELABEL: Director.relabel,
+    Deed.WAVE_BACK: Director.wave_back,
+    Deed.GROUP_BACK: Director.group_back,
 }

@@ -70,15 +70,12 @@ class Gate:
 
     def _granted(self, conn: Connection, node_id: str, operation_id: str, server_at: float, now: float) -> Granted:
         number = int(node_id[5:])
-        groups = [group for group in self._story.groups if group.takes(self._zone(number))]
+        zone = self._story.zone_of(number, now)
+        groups = [group for group in self._story.groups if group.takes(zone)]
         names = {group.name for group in groups}
         frozen = [row.name or "the fleet" for row in conn.execute(_FROZEN, {"at": server_at})]
         binding = [name for name in frozen if name == "the fleet" or name in names]
         return Granted(number, operation_id, now, ", ".join(binding), _shut(groups, server_at))
-
-    def _zone(self, number: int) -> str:
-        zones = self._story.scenario.fleet.zones
-        return zones[(number - 1) % len(zones)]
 
     def objection(self, number: int, operation_id: str, version: str, soaked: Soaked, conn: Connection) -> str:
         """Why a node may not move forward under its newest lease; empty: it may. `version`: where the operation leads;

@@ -14,7 +14,7 @@ from sim.machine import Deed
 from sim.node import SimNode
 from sim.watch import Cause, Watch
 from tests.simulation.gate import Soaked
-from tests.simulation.records import Loss, Record, close_span, open_span
+from tests.simulation.records import Gain, Loss, Record, close_span, open_span
 from tests.simulation.story import Story
 from wire.messages import HealthState, OperationKind
 
@@ -52,6 +52,8 @@ class Judge(Watch):
         self.requests: dict[str, float] = {}
         """Nonce → when the request left its node."""
         self.losses: list[Loss] = []
+        self.gains: list[Gain] = []
+        """Of replicas that are healthy."""
         self.struck: set[str] = set()
         """Ids of operations that were under way when their node lost its power."""
         self.nodes: Sequence[SimNode] = ()
@@ -75,6 +77,9 @@ class Judge(Watch):
     def known(self, node: SimNode, said_at: float, now: float) -> None:
         """All that the node's state was at `said_at` is in the database now."""
         self.missed(node, said_at, now)
+        for gain in self.gains:
+            if gain.node is node and gain.known_at is None and gain.at <= said_at:
+                gain.known_at = now
         self._record(node).unhealthy_known = node.state.rounds.state is HealthState.UNHEALTHY
 
     def missed(self, node: SimNode, said_at: float, now: float) -> None:
@@ -92,27 +97,33 @@ class Judge(Watch):
     def replicas(self, node: SimNode, services: Sequence[int], change: int, cause: Cause, now: float) -> None:
         super().replicas(node, services, change, cause, now)
         if change > 0:
+            self.gains += [Gain(node, service, now) for service in services]
             for loss in self.losses:
                 if loss.node is node and loss.service in services and loss.back_at is None:
                     loss.back_at = now
-        elif cause in (Cause.OPERATION, Cause.RETREAT):
+            return
+        gone = [gain for gain in self.gains if gain.node is node and gain.service in services]
+        self.gains = [gain for gain in self.gains if gain not in gone]
+        if cause in (Cause.OPERATION, Cause.RETREAT):
             for service in dict.fromkeys(services):
-                self._floor(node, service, now)
+                self._floor(node, service, gone, now)
         else:
             self.losses += [Loss(node, service, now) for service in services]
 
-    def _floor(self, node: SimNode, service: int, now: float) -> None:
-        """Rule 3: never below the floor by our own doing."""
+    def _floor(self, node: SimNode, service: int, gone: Sequence[Gain], now: float) -> None:
+        """Rule 3: never below the floor by our own doing. Replicas that are `gone` with the node, and that nobody knew
+        of when its lease was granted, cost nothing: without them the service was as far down before."""
         floor = self._story.floors[service]
         granted_at = self._record(node).granted_at
         unknown = sum(
             loss.service == service and loss.back_at is None and loss.unknown_at(granted_at) for loss in self.losses
         )
+        unknown += sum(gain.service == service and gain.unknown_at(granted_at) for gain in gone)
         if self.healthy[service] + unknown < floor:
             name = self._story.scenario.services[service].name
             raise RuleBroken(
                 f"{node.spec.name} goes down and leaves {self.healthy[service]} of {name}, whose floor is {floor} "
-                f"(lease granted {now - granted_at:.1f} s before; {unknown} lost without anybody knowing)"
+                f"(lease granted {now - granted_at:.1f} s before; {unknown} lost or gained without anybody knowing)"
             )
 
     # --- deeds ----------------------------------------------------------------------------------------------
@@ -161,7 +172,10 @@ class Judge(Watch):
             keeps = self._keeps(record.brought_by, operation.id, version)
             if keeps:
                 raise RuleBroken(f"{node.spec.name} writes its way back for {version}, and {keeps}")
-        kept_s = min((group.way_back_s for group in self._story.groups if group.takes(node.spec.zone)), default=0.0)
+        zones = {self._story.zone_of(node.spec.number, moment) for moment in (record.granted_at, now)}
+        kept_s = min(
+            (group.way_back_s for group in self._story.groups for zone in zones if group.takes(zone)), default=0.0
+        )
         if record.confirmed_at and now < record.confirmed_at + kept_s - 1e-6:
             raise RuleBroken(
                 f"{node.spec.name} writes its way back {now - record.confirmed_at:.1f} s after it was confirmed, and "
@@ -254,16 +268,15 @@ class Judge(Watch):
         if self._record(node).missing_already:
             return
         granted_at = self._record(node).granted_at
+        zones = {other: self._story.zone_of(other.spec.number, granted_at) for other in (node, *self.nodes)}
         for group in self._story.groups:
-            if not group.takes(node.spec.zone):
+            if not group.takes(zones[node]):
                 continue
-            missing = [
-                other for other in self.nodes if group.takes(other.spec.zone) and self._counts(other, granted_at)
-            ]
+            missing = [other for other in self.nodes if group.takes(zones[other]) and self._counts(other, granted_at)]
             self._within(len(missing), group.max_unavailable, f"group {group.name}", node, missing)
             if group.max_per_zone:
-                same = [other for other in missing if other.spec.zone == node.spec.zone]
-                self._within(len(same), group.max_per_zone, f"zone {node.spec.zone}", node, same)
+                same = [other for other in missing if zones[other] == zones[node]]
+                self._within(len(same), group.max_per_zone, f"zone {zones[node]}", node, same)
 
     def _counts(self, node: SimNode, granted_at: float) -> bool:
         record = self._record(node)

@@ -23,6 +23,20 @@ class Loss:
 
 
 @dataclass(eq=False)
+class Gain:
+    """A replica of a service that turned healthy on a node. `known_at`: None until it could be."""
+
+    node: SimNode
+    service: int
+    at: float
+    known_at: float | None = None
+
+    def unknown_at(self, moment: float) -> bool:
+        """Whether nobody could have counted it as serving at that moment."""
+        return self.known_at is None or self.known_at >= moment
+
+
+@dataclass(eq=False)
 class Span:
     """A node ran this version, confirmed. `until` None: it still does."""
 

@@ -11,6 +11,7 @@ from sim.dice import Dice
 from sim.scenario import Scenario, checked, parse_scenario
 
 TARGET, OTHER, BAD = "2.0.0", "3.0.0", "9.0.0"
+ZONES = ["a", "b", "c"]
 START_MINUTE = 8 * 60
 """Of the day: when a run begins."""
 CALM_S = 200.0
@@ -54,6 +55,12 @@ class Deed(StrEnum):
     SECOND = "second"
     """Another rollout, of the same nodes."""
     REVERSE = "reverse"
+    WITHDRAW = "withdraw"
+    PIN = "pin"
+    RELABEL = "relabel"
+    """Into another zone; where it runs stays the same."""
+    WAVE_BACK = "wave-back"
+    GROUP_BACK = "group-back"
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,14 @@ class Story:
     """From a nudge to a round."""
     plans: dict[str, GroupPlan] = field(default_factory=dict)
     """Rollout id → its group; filled in as they are made."""
+    relabelled: dict[int, list[tuple[float, str]]] = field(default_factory=dict)
+    """Number of the node → since when in which zone; filled in as it happens."""
+
+    def zone_of(self, number: int, moment: float) -> str:
+        """Where the node was by its label just before that moment."""
+        zones = self.scenario.fleet.zones
+        since = [zone for at, zone in self.relabelled.get(number, []) if at < moment]
+        return since[-1] if since else zones[(number - 1) % len(zones)]
 
 
 def story(seed: int) -> Story:
@@ -141,7 +156,7 @@ def story(seed: int) -> Story:
         version=version,
         groups=groups,
         floors=floors,
-        events=_events(dice),
+        events=sorted([*_events(dice), *_seldom(Dice("seldom", seed))], key=lambda event: event.at_s),
         conductors=2 if dice.chance() < 0.3 else 1,
         round_s=dice.between(30.0, 80.0),
         wake_s=dice.between(0.2, 2.0) if dice.chance() < 0.15 else dice.between(4.0, 14.0),
@@ -152,7 +167,7 @@ def _scenario(seed: int, dice: Dice) -> Scenario:
     nodes = [3, 3, 3, 4, 4, 5, 5, 6][dice.below(8)] if dice.chance() < 0.3 else 2 + dice.below(2)
     if dice.chance() < 0.03:
         nodes = 8 + dice.below(5)
-    zones = ["a", "b", "c"][: 1 + dice.below(3)]
+    zones = ZONES[: 1 + dice.below(3)]
     lines = [f"seed = {seed}", "[fleet]", f"nodes = {nodes}", f"zones = {zones}"]
     lines += ["[durations]", "boot_s = [3, 10]", "shutdown_s = [1, 2]", "containers_s = [1, 6]"]
     lines += ["download_mib_s = [5, 40]", "checks_s = 15", "trial_checks_s = 5"]
@@ -235,17 +250,24 @@ def _events(dice: Dice) -> list[Event]:
     if dice.chance() < 0.05:
         events.append(_event(dice, Fault.AWAY))
     for deed in Deed:
-        if dice.chance() < _CHANCES.get(deed, 0.15):
+        if deed not in SELDOM and dice.chance() < _CHANCES.get(deed, 0.15):
             events.append(_event(dice, deed))
     if dice.chance() < 0.1:  # two rollouts over the same nodes from the beginning
         events.append(Event(21.0 + 20.0 * dice.chance(), Deed.SECOND, dice.bits()))
     return sorted(events, key=lambda event: event.at_s)
 
 
+def _seldom(dice: Dice) -> list[Event]:
+    """By a dice of their own: what else happens in a seed stays as it is."""
+    return [_event(dice, deed) for deed in SELDOM if dice.chance() < SELDOM_CHANCE]
+
+
 def _event(dice: Dice, what: Fault | Deed) -> Event:
     return Event(20.0 + dice.chance() * (CALM_S - 20.0), what, dice.bits())
 
 
+SELDOM = (Deed.WITHDRAW, Deed.PIN, Deed.RELABEL, Deed.WAVE_BACK, Deed.GROUP_BACK)
+SELDOM_CHANCE = 0.06
 _CHANCES = {Deed.FREEZE: 0.3, Deed.LIFT: 0.1}
 _MOST = {
     Fault.KILL: 4,

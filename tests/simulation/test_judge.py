@@ -36,6 +36,7 @@ def _watched(
     made = desk(f"[fleet]\nnodes = {nodes}\nzones = ['a']\n[[services]]\nname = 'api'\nreplicas = {replicas}\n", judge)
     judge.nodes = made.fleet.nodes
     for node in made.fleet.nodes:
+        judge.known(node, made.now, made.now - 1.0)
         judge.records[node.spec.number].live_until = START + 10_000.0
         judge.granted(node.spec.number, made.now)
     return made, judge
@@ -87,6 +88,30 @@ def test_the_judge_does_not_forgive_what_was_known() -> None:
     made.update(first, "2.0.0")
     with pytest.raises(RuleBroken, match="leaves 1 of api"):
         made.run(300.0)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_judge_forgives_the_end_of_replicas_that_nobody_knew_of(known: bool) -> None:
+    """A node lost its power with another one, and gets its lease before anybody knows that it serves again."""
+    made, judge = _watched(replicas=2, nodes=2)
+    first, second = made.fleet.nodes
+    for node, off_s in ((first, 1.0), (second, 1000.0)):
+        made.fleet.cut_power(node, made.now, off_s)
+        judge.known(node, made.now, made.now)
+    while not judge.healthy[0]:
+        made.run(1.0)
+    if known:
+        judge.known(first, made.now, made.now)
+    made.run(1.0)
+    judge.granted(first.spec.number, made.now)
+    judge.records[first.spec.number].live_until = made.now + 1000.0
+    made.update(first, "2.0.0")
+    if known:
+        with pytest.raises(RuleBroken, match="leaves 0 of api, whose floor is 1"):
+            made.run(300.0)
+    else:
+        made.run(300.0)
+        assert judge.reboots == 1
 
 
 def _idle(made: Desk) -> SimNode:

@@ -82,7 +82,8 @@ class World(Network):
         self._judged = watch is None
         self.fleet = SimFleet(story.scenario, START, watch or self.judge)
         self.judge.nodes = self.fleet.nodes
-        self.turns = Turns(story, {node.spec.number: node.spec.zone for node in self.fleet.nodes})
+        self.zones = {node.spec.number: node.spec.zone for node in self.fleet.nodes}
+        self.turns = Turns(story, self.zones)
         self.ways = {node.spec.number: Way(node, f"node_{node.spec.number:026d}") for node in self.fleet.nodes}
         self.gateway: Gateway | None = None
         self.conductors: list[Conductor | None] = [None] * story.conductors
