@@ -81,6 +81,7 @@ _PLACES: dict[HoldCode, Place] = {
     HoldCode.NOT_COMMANDABLE: Place.CONNECTION,
     HoldCode.ABSENT: Place.CONNECTION,
     HoldCode.OFFLINE: Place.CONNECTION,
+    HoldCode.OTHER_GROUP: Place.ROLLOUT,
     HoldCode.OTHER_ROLLOUT: Place.ROLLOUT,
     HoldCode.KEEPING_WAY_BACK: Place.ROLLOUT,
     HoldCode.NOT_RUNNING: Place.ROLLOUT,
