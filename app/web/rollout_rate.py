@@ -37,8 +37,10 @@ def rate_of(seen: Through, now: float) -> Rate:
     """Of what is through since the window began, or since the first node moved where that is later."""
     began = now - WINDOW_S if seen.began_at is None else max(now - WINDOW_S, seen.began_at)
     whole = began <= now - WINDOW_S
-    if not seen.nodes or seen.last_at is None:
-        return Rate("", "nothing through in the last hour" if whole else "nothing through yet")
+    if seen.last_at is None:
+        return Rate("", "nothing through yet")
+    if not seen.nodes:
+        return Rate("", "nothing through in the last hour")
     if not whole and (seen.nodes < _FEW or seen.last_at <= began):
         return Rate("", "too early for a rate")
     took_s = seen.last_at - began

@@ -16,8 +16,10 @@ NOW = 1_790_000_000.0
 @pytest.mark.parametrize(
     ("seen", "words", "caption"),
     [
-        (Through(0, None, None), "", "nothing through in the last hour"),
+        (Through(0, None, None), "", "nothing through yet"),
         (Through(0, NOW - 20, None), "", "nothing through yet"),
+        (Through(0, NOW - 9000, None), "", "nothing through yet"),
+        (Through(0, NOW - 9000, NOW - 4000), "", "nothing through in the last hour"),
         (Through(2, NOW - 60, NOW), "", "too early for a rate"),
         (Through(3, NOW - 60, NOW - 60), "", "too early for a rate"),
         (Through(8, NOW - 120, NOW), "4 a minute", "rate of the last 2 min"),
