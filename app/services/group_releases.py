@@ -1,11 +1,11 @@
-"""What a group holds back is never let go unseen: a change of who is in it that would free nodes from its freeze or its
-windows, while something waits to move them, is refused (docs/decisions/0037-nothing-is-released-unseen.md)."""
+"""What a group holds back is never let go unseen: a change of who is in which group that would free nodes from a freeze
+or from windows, while something waits to move them, is refused (docs/decisions/0037-nothing-is-released-unseen.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, or_
 
 from app.core.errors import NotPossible
 from app.core.group_policy import GroupPolicy
@@ -27,11 +27,11 @@ def not_frozen(conn: Connection, group_id: str, name: str, now: float) -> None:
         raise NotPossible("frozen", f"{text} end with the group and nobody would be told; nothing was changed.")
 
 
-def nodes_stay_bound(conn: Connection, selector: Selector, before: Sequence[Group], now: float) -> None:
-    """After groups were changed in this transaction: NotPossible when nodes that the selector took are free of a freeze
-    or of windows that held them. `before`: all groups as they were."""
+def nodes_stay_bound(conn: Connection, selectors: Collection[Selector], before: Sequence[Group], now: float) -> None:
+    """After groups were changed in this transaction: NotPossible when nodes that one of the selectors takes are free of
+    a freeze or of windows that held them. `before`: all groups as they were."""
     was, found = Grouping(before), Grouping(groups.all_groups(conn))
-    pending = pending_moves(conn, in_group(selector))
+    pending = pending_moves(conn, or_(*map(in_group, selectors)))
     _refuse(conn, ((each, was.of(each.labels), found.of(each.labels)) for each in pending), now)
 
 
@@ -69,9 +69,9 @@ def _no_longer_bound(pending: PendingMove, old: Sequence[Group], new: Sequence[G
     for group in old:
         if group.id in frozen and group.id not in stays:
             return f"the freeze of group {group.name}"
-    if not old or old[0].id in stays:
+    if not old or (new and new[0].id == old[0].id):
         return ""
-    other = new[0].policy if new else GroupPolicy()
+    other = new[0].policy if new else GroupPolicy()  # of another group, also where the old one still takes the node
     if old[0].policy.windows and other.windows != old[0].policy.windows:
         return f"the windows of group {old[0].name}"
     if other.minimum_age_s < old[0].policy.minimum_age_s:

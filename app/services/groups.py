@@ -95,7 +95,7 @@ def change(db: Database, actor: Actor, group_id: str, wish: Wish, reason: str, n
                 raise NotPossible("no-change", f"{before.name} is so already; nothing was changed.")
             store.change(change.conn, after)
             if after.selector != before.selector:
-                nodes_stay_bound(change.conn, before.selector, groups_before, now)
+                nodes_stay_bound(change.conn, (before.selector, after.selector), groups_before, now)
             _record(change, actor, "group.change", reason, before, after, now)
             if (before.name, before.selector, before.precedence) != (after.name, after.selector, after.precedence):
                 renamed = (before.name, after.name) if before.name != after.name else None
@@ -118,7 +118,7 @@ def remove(db: Database, actor: Actor, group_id: str, reason: str, now: float) -
             raise NotPossible("rollout-open", text)
         not_frozen(change.conn, before.id, before.name, now)
         store.remove(change.conn, group_id)
-        nodes_stay_bound(change.conn, before.selector, groups_before, now)
+        nodes_stay_bound(change.conn, (before.selector,), groups_before, now)
         _record(change, actor, "group.remove", reason, before, None, now)
         groups_changed(change, groups_before, Cause(actor, f"group {before.name} was removed", now))
         change.touch("freezes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,46 @@ def test_an_image_that_is_too_young_stays_so(database: Database, settings: Setti
     rollout_of_web(world)
     with pytest.raises(NotPossible, match="the minimum age of images in group zb"):
         remove(world, group_id)
+
+
+def other_group(world: World, selector: str, policy: GroupPolicy) -> str:
+    """Of a higher precedence than web."""
+    with world.db.write() as change:
+        group_id = add_group(
+            change.conn, name="fast", selector=selector, precedence=60, policy=policy_to_builtins(policy)
+        )
+        change.touch("groups")
+    return group_id
+
+
+def add_label(world: World, group_id: str) -> None:
+    labels = {"role": "web", "fast": "yes"}
+    nodes.relabel(world.db, OPERATOR, world.nodes["n0"].id, labels, "for billing", world.now)
+
+
+def widen(world: World, group_id: str) -> None:
+    groups.change(world.db, OPERATOR, group_id, Wish(selector="role=web"), "all", world.now)
+
+
+@pytest.mark.parametrize("take", [add_label, widen])
+def test_another_group_that_decides_from_now_on_frees_nobody(
+    database: Database, settings: Settings, take: Take
+) -> None:
+    """The group with the windows still takes the node, but they are its windows no more."""
+    world = World(database, settings, 1, replace(WIDE, windows=(shut_window(),)))
+    group_id = other_group(world, "fast=yes", WIDE)
+    rollout_of_web(world)
+    world.tick()
+    with pytest.raises(NotPossible, match="n0 waits for rollout 1, and the windows of group web would not bind it"):
+        take(world, group_id)
+    stays(world)
+    groups.change(database, OPERATOR, group_id, Wish(policy={"windows": windows_of(world)}), "too", world.now)
+    take(world, group_id)  # the same windows: it is bound as before
+    stays(world)
+
+
+def windows_of(world: World) -> Any:
+    return policy_to_builtins(replace(WIDE, windows=(shut_window(),)))["windows"]
 
 
 @pytest.mark.parametrize("starts_s", [0.0, 3600.0])
