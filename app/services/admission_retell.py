@@ -28,9 +28,8 @@ def retell(db: Database, view: FleetView, standing: Standing, now: float) -> int
     holds = _holds(view, standing, now)
     with db.read() as conn:
         stored = rollout_holds.of_ordered(conn, {rollout_id for rollout_id, _ in holds})
-    different = [
-        (*key, hold) for key, hold in holds.items() if key in stored and stored[key] != rollout_holds.as_json(hold)
-    ]
+    told = {key: rollout_holds.as_json(hold, stored[key]) for key, hold in holds.items() if key in stored}
+    different = [(*key, why) for key, why in told.items() if stored[key] != why]
     for start in range(0, len(different), _BATCH):
         some = different[start : start + _BATCH]
         with db.write(Priority.BACKGROUND) as change:

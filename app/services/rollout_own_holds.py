@@ -43,7 +43,8 @@ def _write(db: Database, rollout_id: str, batch: list[tuple[str, str | None]]) -
         over = [node_id for node_id, text in batch if text is None]
         if over:
             rollout_holds.take_away(change.conn, rollout_id, over)
-        says = [(rollout_id, id, Hold(HoldCode.NOT_READY, text, id)) for id, text in batch if text is not None]
+        own = [Hold(HoldCode.NOT_READY, text, id) for id, text in batch if text is not None]
+        says = [(rollout_id, hold.subject, rollout_holds.as_json(hold)) for hold in own]
         if says:
             rollout_holds.put_anew(change.conn, says)
         change.touch(*(f"node:{node_id}" for node_id, _ in batch))

@@ -34,13 +34,20 @@ PROGRESS: ColumnElement[str] = case(
 )
 """app.core.rollout_progress.progress in SQL."""
 
-_CODE: ColumnElement[str] = _c.hold["code"].as_string()
+
+def _of_hold(key: str) -> ColumnElement[str]:
+    """Of a rollout that has stopped: as it was then (app.store.rollout_holds)."""
+    had_before = _c.hold[("before", "code")].as_string().is_not(None)
+    return case((had_before, _c.hold[("before", key)].as_string()), else_=_c.hold[key].as_string())
+
+
+_CODE = _of_hold("code")
 _SUBJECT: ColumnElement[str] = case(
-    (_c.hold["subject"].as_string() == _c.node_id, literal("")),
-    else_=func.coalesce(_c.hold["subject"].as_string(), ""),
+    (_of_hold("subject") == _c.node_id, literal("")),
+    else_=func.coalesce(_of_hold("subject"), ""),
 )
 """A hold that is about the node itself is the same hold on each."""
-_TEXT: ColumnElement[str] = _c.hold["text"].as_string()
+_TEXT = _of_hold("text")
 _HELD_STATES = (RolloutNodeState.WAITING.value, RolloutNodeState.ORDERED.value)
 """In these a hold says why the node does not move."""
 
@@ -226,7 +233,7 @@ def _rows(since: ColumnElement[float] = _SINCE) -> Select[Any]:
         nodes.c.phase,
         nodes.c.on_trial,
         _c.text,
-        _TEXT.label("hold_text"),
+        _c.hold["text"].as_string().label("hold_text"),
         _c.result,
         _c.operation_id,
         since.label("since"),

@@ -31,11 +31,11 @@ def keep(conn: Connection, holds: Sequence[tuple[str, str, Hold]]) -> set[str]:
     changed = set()
     for rollout_id, node_id, hold in holds:
         key = (rollout_id, node_id)
-        if key in stored and stored[key] != as_json(hold):
+        if key in stored and stored[key] != (why := as_json(hold, stored[key])):
             conn.execute(
                 update(rollout_nodes)
                 .where(rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.node_id == node_id)
-                .values(hold=as_json(hold))
+                .values(hold=why)
             )
             changed.add(rollout_id)
     return changed
@@ -51,8 +51,8 @@ def of_ordered(conn: Connection, rollout_ids: Collection[str]) -> dict[tuple[str
     return {(row[0], row[1]): row[2] for row in rows}
 
 
-def put_anew(conn: Connection, holds: Sequence[tuple[str, str, Hold]]) -> None:
-    """Store (rollout id, node id, hold) of nodes that have not moved meanwhile."""
+def put_anew(conn: Connection, holds: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+    """Store (rollout id, node id, hold of `as_json`) of nodes that have not moved meanwhile."""
     conn.execute(
         update(rollout_nodes)
         .where(
@@ -62,7 +62,7 @@ def put_anew(conn: Connection, holds: Sequence[tuple[str, str, Hold]]) -> None:
         )
         .values(hold=bindparam("why")),
         [
-            {"of_rollout": rollout_id, "of_node": node_id, "why": as_json(hold)}
+            {"of_rollout": rollout_id, "of_node": node_id, "why": hold}
             for rollout_id, node_id, hold in sorted(holds, key=lambda one: one[:2])
         ],
     )
@@ -109,5 +109,11 @@ def take_away(conn: Connection, rollout_id: str, node_ids: Sequence[str]) -> Non
     conn.execute(update(rollout_nodes).where(*here, rollout_nodes.c.state == _ORDERED).values(hold=None))
 
 
-def as_json(hold: Hold) -> dict[str, Any]:
-    return {"code": hold.code.value, "text": hold.text, "subject": hold.subject, "until": hold.until}
+def as_json(hold: Hold, stored: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As it is kept in the place of `stored`. That its rollout does not run keeps, as `before`, what it waited for when
+    that stopped: whoever asks since is told just this."""
+    why = {"code": hold.code.value, "text": hold.text, "subject": hold.subject, "until": hold.until}
+    if hold.code is not HoldCode.NOT_RUNNING or stored is None:
+        return why
+    before = stored.get("before") if stored["code"] == HoldCode.NOT_RUNNING.value else stored
+    return why if before is None else {**why, "before": before}

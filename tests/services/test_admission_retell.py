@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import select, update
 
 from app.core.group_policy import Amount, GroupPolicy
-from app.core.holds import HoldCode
+from app.core.holds import Hold, HoldCode
 from app.core.policy_json import policy_to_builtins
 from app.services.admission import Admission
 from app.services.admission_retell import RETELL_S
 from app.services.connections import beat
-from app.store import schema
+from app.store import rollout_cells, rollout_holds, schema
 from app.store.database import Database
 from app.store.nudges import EVERYTHING
 from tests.server_kit import NOW
@@ -65,8 +65,36 @@ def why(db: Database, node_ids: list[str]) -> list[str]:
         return ["" if row is None else row["code"] for row in rows]
 
 
+def at_the_stop(db: Database, rollout_id: str) -> list[tuple[HoldCode, int]]:
+    """What its page lists as reasons."""
+    with db.read() as conn:
+        return [(group.code, group.nodes) for group in rollout_cells.held_groups(conn, rollout_id)]
+
+
+def test_what_held_nodes_when_it_stopped_is_kept_until_it_goes_on(database: Database) -> None:
+    """Also of those that ask meanwhile, again and again, and are told that it does not run."""
+    rollout_id, others, _ = waiting(database)
+    with database.write() as change:
+        change.conn.execute(update(schema.rollouts).values(state="paused"))
+    stopped = Hold(HoldCode.NOT_RUNNING, "waits for rollout 1 to be resumed", rollout_id)
+    for text in ("waits", stopped.text, stopped.text):
+        asked = [(rollout_id, node_id, replace(stopped, text=text)) for node_id in others]
+        with database.write() as change:
+            rollout_holds.keep(change.conn, asked)
+    assert why(database, others) == [HoldCode.NOT_RUNNING.value] * 3
+    assert at_the_stop(database, rollout_id) == [(HoldCode.CANARIES, 3)]
+    wanted = rollout_cells.Wanted(hold=HoldCode.CANARIES)
+    with database.write() as change:
+        found = rollout_cells.listed(change.conn, rollout_id, wanted, limit=9)
+        assert {row.node_id for row in found} == set(others)
+        assert {row.text for row in found} == {stopped.text}  # why each waits now
+        budget = Hold(HoldCode.GROUP_BUDGET, "waits for group web", "grp_web")
+        rollout_holds.keep(change.conn, [(rollout_id, node_id, budget) for node_id in others])
+    assert at_the_stop(database, rollout_id) == [(HoldCode.GROUP_BUDGET, 3)]
+
+
 def test_a_reason_that_is_over_is_told_anew_without_a_request(database: Database) -> None:
-    _, others, admission = waiting(database)
+    rollout_id, others, admission = waiting(database)
     assert why(database, others) == [HoldCode.CANARIES.value] * 3
     answers = [answer(database, node_id) for node_id in others]
     with database.write() as change:
@@ -77,6 +105,7 @@ def test_a_reason_that_is_over_is_told_anew_without_a_request(database: Database
     admission.tick(database, NOW + 3 + RETELL_S)
     assert why(database, others) == [HoldCode.NOT_RUNNING.value] * 3
     assert [answer(database, node_id) for node_id in others] == answers  # the nodes hear nothing of it
+    assert at_the_stop(database, rollout_id) == [(HoldCode.CANARIES, 3)]
     assert all(isinstance(each, LeaseWait) and each.retry_s == 600.0 for each in answers)
 
 
