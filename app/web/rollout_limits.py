@@ -3,7 +3,8 @@ binds. Services have a say of their own. Pure.
 
 What counts differs (docs/decisions/0012-exposure.md): the rollout counts its nodes from their lease to the end of
 their soak, a group each of its nodes that does not serve, whatever the cause. Both hold at every moment, so that the
-stricter one binds; where they are the same it is the rollout's, for a node that soaks takes a part of that one alone.
+stricter one binds. Of a group's only that counts which its missing nodes leave. Where they are the same the rollout's
+comes first, for a node that soaks takes a part of that one alone.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ class GroupLimit:
     """What it allows."""
     missing: int
     """Of its nodes that are missing now."""
-    own: int
-    """Nodes of it that the rollout is to move."""
+    room: int
+    """Of its nodes that may go missing beside those."""
+    needs: int
+    """Nodes of it that the rollout is to move and that take of the room: all but those that run and are unhealthy."""
 
     @property
     def line(self) -> str:
@@ -41,8 +44,21 @@ class GroupLimit:
 
     @property
     def binds(self) -> str:
+        return f"{self.words[:1].upper()}{self.words[1:]} binds: {self._allows}."
+
+    @property
+    def binds_too(self) -> str:
+        return f"So does {self.words}: {self._allows}."
+
+    @property
+    def _allows(self) -> str:
         already = f", and {self.missing:,} {'is' if self.missing == 1 else 'are'} already" if self.missing else ""
-        return f"{self.words[:1].upper()}{self.words[1:]} binds: {self.text} missing at once{already}."
+        return f"{self.text} missing at once{already}"
+
+    @property
+    def lets(self) -> str:
+        more = f"{self.room:,} more node{'s' if self.room != 1 else ''}" if self.missing else _nodes(self.room)
+        return f"{self.words} would let {more} be missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +86,20 @@ class Limits:
         """Which of them binds, in a sentence or two; empty where no node is to move."""
         if not self.nodes:
             return ""
-        strict = [group for group in self.groups if group.most < min(self.own, group.own)]
+        strict = [group for group in self.groups if group.room < min(self.own, group.needs)]
         if strict:
             return " ".join(group.binds for group in strict[:_MOST_GROUPS]) + self._beside(strict)
         if self.own < self.nodes:
-            looser = [f"{group.words} would let {_nodes(group.most)} be missing" for group in self.groups]
-            beside = f"; {looser[0]}" if len(looser) == 1 and self.groups[0].most > self.own else ""
-            return f"This rollout's own limit binds: {_nodes(self.own)} under way at once{beside}."
+            looser = self.groups[0].lets if len(self.groups) == 1 and self.groups[0].room > self.own else ""
+            beside = f"; {looser}" if looser else ""
+            same = [group.binds_too for group in self.groups if group.room == self.own < group.needs]
+            own = f"This rollout's own limit binds: {_nodes(self.own)} under way at once{beside}."
+            return " ".join([own, *same[:_MOST_GROUPS]])
         return "No limit of the rollout or of a group binds: they may all go at once, as far as services let them."
 
     def _beside(self, strict: Sequence[GroupLimit]) -> str:
         """What the rollout's own limit is still good for where a group's is stricter."""
-        if self.own >= self.nodes or len(strict) < len(self.groups):
+        if self.own >= self.nodes or len(strict) < len(self.groups) or not all(group.room for group in strict):
             return ""
         return f" The rollout's own limit of {_nodes(self.own)} only lets others move while the first ones soak."
 
@@ -92,41 +110,42 @@ def limits(snapshot: Snapshot, place: int) -> Limits:
     mine = [snapshot.nodes[each.node] for each in snapshot.candidates if each.rollout == place]
     most = view.policy.max_unavailable
     wanted = {id for node in mine for id in node.groups}
-    size, missing = Counter[str](), Counter[str]()
-    for node in snapshot.nodes:
-        if not node.absent:
-            size.update(node.groups)
-            missing.update(node.groups if node.missing else ())
+    size = Counter(id for node in snapshot.nodes if not node.absent for id in node.groups)
+    gone = [node for node in snapshot.nodes if node.missing]
     return Limits(
         own=most.of(max(view.size, len(mine))),
         share=amount(most) if most.share is not None else "",
         nodes=len(mine),
-        groups=tuple(
-            _group_limit(each, size[each.id], missing[each.id], mine) for each in snapshot.groups if each.id in wanted
-        ),
+        groups=tuple(_group_limit(each, size[each.id], gone, mine) for each in snapshot.groups if each.id in wanted),
     )
 
 
-def _group_limit(group: GroupView, size: int, missing: int, mine: Sequence[NodeView]) -> GroupLimit:
-    own = [node for node in mine if group.id in node.groups]
+def _group_limit(group: GroupView, size: int, gone: Sequence[NodeView], mine: Sequence[NodeView]) -> GroupLimit:
+    """`gone`: nodes of the fleet that are missing; `mine`: those that are to move."""
+    own, away = ([node for node in nodes if group.id in node.groups] for nodes in (mine, gone))
     budget = group.policy.max_unavailable.of(size)
     text = f"at most {budget:,} of {_nodes(size)}"
-    domains = _domains(group.policy, own, group.id)
-    if domains is not None and group.policy.max_per_domain:
-        text += f" and {group.policy.max_per_domain:,} in each {group.policy.domain_label}"
-    most = budget if domains is None else min(budget, domains)
-    return GroupLimit(group.words, most, text, missing, len(own))
+    most, room = budget, budget - len(away)
+    domains = _domains(group.policy, own, group.id, ())
+    if domains is not None:
+        if group.policy.max_per_domain:
+            text += f" and {group.policy.max_per_domain:,} in each {group.policy.domain_label}"
+        most, room = min(most, domains), min(room, _domains(group.policy, own, group.id, away) or 0)
+    needs = sum(node.healthy or not node.up for node in own)
+    return GroupLimit(group.words, most, text, len(away), max(0, room), needs)
 
 
-def _domains(policy: GroupPolicy, own: Sequence[NodeView], group_id: str) -> int | None:
-    """Of its nodes that failure domains let be missing at once; None: they do not limit it."""
+def _domains(policy: GroupPolicy, own: Sequence[NodeView], group_id: str, away: Sequence[NodeView]) -> int | None:
+    """Of its nodes that failure domains let be missing at once beside those that are away; None: they do not limit
+    it."""
     if not policy.domain_label:
         return None
-    sizes: dict[str, int] = {}
-    for node in own:
-        value = node.labels.get(policy.domain_label, "")
-        sizes[value] = sizes.get(value, 0) + 1
-    each = [min(size, policy.max_per_domain or size) for size in sizes.values()]
+    sizes = Counter(node.labels.get(policy.domain_label, "") for node in own)
+    lost = Counter(node.labels.get(policy.domain_label, "") for node in away)
+    each = [
+        max(0, min(size, policy.max_per_domain - lost[value])) if policy.max_per_domain else size
+        for value, size in sizes.items()
+    ]
     in_turns = policy.one_domain_after_another and all(node.groups[0] == group_id for node in own)
     if not policy.max_per_domain and not in_turns:
         return None

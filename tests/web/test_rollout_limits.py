@@ -13,6 +13,8 @@ from app.web.rollout_limits import limits
 from tests.core.plan_fleets import group, node, rollout, snapshot
 
 ZONED: dict[str, Any] = {"domain_label": "zone", "max_per_domain": 1}
+GROUP, OWN, TOO = "Group g0 binds:", "This rollout's own limit binds: {} nodes under way at once", "So does group g0:"
+BESIDE = "The rollout's own limit of {} nodes only lets others move while the first ones soak."
 
 
 def fleet(own: Amount, *groups: GroupView, size: int = 12) -> Snapshot:
@@ -48,14 +50,42 @@ def test_the_stricter_one_binds_and_no_wave_is_larger(own: Amount, policies: lis
 def test_what_is_missing_already_is_said() -> None:
     made = fleet(Amount(count=6), group("g0", max_unavailable=Amount(count=3)))
     lost = node("lost", groups=("g0",), online=False)
-    [(_, own), (_, said)] = limits(Snapshot(**_with_node(made, lost)), 0).lines
+    [(_, own), (_, said)] = limits(Snapshot(**_with_nodes(made, lost)), 0).lines
     assert own == "at most 6 of this rollout’s 12 nodes, from the lease to the end of the soak"
     assert said == "group g0: at most 3 of 13 nodes, whatever the cause; 1 is missing now"
 
 
-def _with_node(made: Snapshot, more: Any) -> dict[str, Any]:
+def _with_nodes(made: Snapshot, *more: Any) -> dict[str, Any]:
     fields = {name: getattr(made, name) for name in made.__slots__}
-    return fields | {"nodes": (*made.nodes, more)}
+    return fields | {"nodes": (*made.nodes, *more)}
+
+
+@pytest.mark.parametrize(
+    ("own", "budget", "zoned", "away", "words"),
+    [
+        (3, 3, {}, 68, f"{GROUP} at most 3 of 80 nodes missing at once, and 68 are already."),
+        (2, 5, {}, 4, f"{GROUP} at most 5 of 16 nodes missing at once, and 4 are already. {BESIDE.format(2)}"),
+        (3, 5, {}, 2, f"{OWN.format(3)}. {TOO} at most 5 of 14 nodes missing at once, and 2 are already."),
+        (3, 3, {}, 0, f"{OWN.format(3)}. {TOO} at most 3 of 12 nodes missing at once."),
+        (2, 5, {}, 2, f"{OWN.format(2)}; group g0 would let 3 more nodes be missing."),
+        (3, 9, ZONED, 1, f"{GROUP} at most 9 of 13 nodes and 1 in each zone missing at once, and 1 is already. "
+            + BESIDE.format(3)),
+    ],
+)  # fmt: skip
+def test_what_is_missing_already_takes_its_part(
+    own: int, budget: int, zoned: dict[str, Any], away: int, words: str
+) -> None:
+    made = fleet(Amount(count=own), group("g0", **{"max_unavailable": Amount(count=budget)} | zoned))
+    lost = [node(f"lost{place}", labels={"zone": "a"}, groups=("g0",), online=False) for place in range(away)]
+    assert limits(Snapshot(**_with_nodes(made, *lost)), 0).words == words
+
+
+def test_nodes_that_are_unhealthy_wait_for_no_room_of_their_group() -> None:
+    sick = [node(f"sick{place}", groups=("g0",), healthy=False) for place in range(6)]
+    of = group("g0", max_unavailable=Amount(count=3))
+    made = snapshot(sick, groups=(of,), rollouts=(rollout(policy=GroupPolicy(max_unavailable=Amount(count=2))),))
+    assert limits(made, 0).words == "This rollout's own limit binds: 2 nodes under way at once."
+    assert len(plan(made).waves[0].nodes) == 2
 
 
 def test_one_domain_after_another_lets_no_more_go_than_the_largest_has() -> None:
