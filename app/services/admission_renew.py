@@ -21,10 +21,10 @@ from app.services.domain_losses import current
 from app.services.node_views import NodeReader, Setting, read_setting
 from app.services.rollout_groups import outside
 from app.services.rollout_views import loss_holds
-from app.store import fleet, leases, nodes, operations
+from app.store import bad_versions, fleet, leases, nodes, operations
+from app.store.bad_versions import BadVersion
 from app.store.database import Database, Priority
 from app.store.rollouts import Rollout
-from app.store.snapshot import bad_digests
 from wire.messages import OperationKind
 
 Shut = Callable[[Setting], Mapping[str, tuple[Hold, ...]]]
@@ -44,13 +44,14 @@ def renew(db: Database, operation_ids: Sequence[str], now: float, shut: Shut = l
             nodes.lock_row(change.conn, node_id)
         setting = read_setting(change.conn, now)
         away, losses = Away(change.conn, setting), current(change.conn, now, setting.groups)
-        gates, bad = shut(setting), bad_digests(change.conn)
+        gates, bad = shut(setting), bad_versions.not_cleared(change.conn)
         for found in leases.asking_again(change.conn, now - ANSWER_WITHIN_S, operation_ids):
             as_now = _Now(change.conn, found, away, setting)
             hold = _stopped(found, setting, losses, gates) or as_now.hold(bad)
             if hold is None:
                 taken = [(scope, name, replicas) for (scope, name), replicas in sorted(as_now.taken.items())]
-                leases.renew(change.conn, found.lease, found.nonce, taken, now)
+                if leases.renew(change.conn, found.lease, found.nonce, taken, now):
+                    operations.not_held(change.conn, found.lease.operation_id)
             else:
                 told = {"code": hold.code.value, "text": hold.text, "retry_s": retry_s(0), "nonce": found.nonce}
                 operations.answer_to_wait(change.conn, found.lease.operation_id, found.nonce, told)
@@ -84,17 +85,18 @@ def _leads_back(found: leases.Renewal, rollout: Rollout | None) -> bool:
     return found.kind == OperationKind.ROLLBACK or (rollout is not None and rollout.leads_back)
 
 
-def _barred(found: leases.Renewal, node: NodeView, bad: Mapping[str, str], back: bool) -> Hold | None:
+def _barred(found: leases.Renewal, node: NodeView, bad: Mapping[str, BadVersion], back: bool) -> Hold | None:
     """Its version became bad since, here or everywhere, or the node was pinned to another; pins do not stop the way
-    back."""
+    back, nor does what failed elsewhere."""
     if not found.digest:
         return None
     if node.pinned_to and node.pin_digest != found.digest and not back:
         return Hold(HoldCode.PINNED, f"asked again, and is pinned to {node.pinned_to} now", node.id)
     if found.digest in node.failed and not found.override_failed:
         return Hold(HoldCode.FAILED_HERE, f"asked again, and {found.version} failed on it since", node.id)
-    if found.digest in bad:
-        return Hold(HoldCode.BAD_VERSION, f"asked again, and {found.version} is bad: {bad[found.digest]}", found.digest)
+    shunned = bad.get(found.digest)
+    if shunned is not None and shunned.stops(back):
+        return Hold(HoldCode.BAD_VERSION, f"asked again, and {found.version} is bad: {shunned.reason}", found.digest)
     return None
 
 
@@ -109,8 +111,8 @@ class _Now:
         placements = self._view.placements if self._view is not None else ()
         self.taken = {keys[place]: replicas for place, replicas in placements}
 
-    def hold(self, bad: Mapping[str, str]) -> Hold | None:
-        """`bad`: digest → why it is bad everywhere."""
+    def hold(self, bad: Mapping[str, BadVersion]) -> Hold | None:
+        """`bad`: by digest."""
         view, override = self._view, self._found.override_floor
         if view is None or view.absent or not view.online or not view.commandable:
             return Hold(HoldCode.OFFLINE, "asked again, and cannot be reached now", self._found.lease.node_id)

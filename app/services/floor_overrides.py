@@ -61,7 +61,7 @@ def override_way_back(db: Database, actor: Actor, node_id: str, reason: str, now
         operation = order_back(change.conn, node)
         if operation is None:
             return None
-        if operation.holds_lease or operation.phase in ARMED:
+        if not _may_be_held(operation):
             raise NotPossible("too-late", f"{node.name} is going back already, and no floor holds it.")
         if not store.put_on_order(change.conn, operation.id):
             raise NotPossible("no-change", f"{node.name} may go below floors already.")
@@ -88,7 +88,7 @@ def order_back(conn: Connection, node: Node) -> Operation | None:
 def waiting_way_back(conn: Connection, node: Node) -> Operation | None:
     """The same, where an override would still change something."""
     operation = order_back(conn, node)
-    if operation is None or operation.holds_lease or operation.override_floor or operation.phase in ARMED:
+    if operation is None or operation.override_floor or not _may_be_held(operation):
         return None
     return operation
 
@@ -96,8 +96,16 @@ def waiting_way_back(conn: Connection, node: Node) -> Operation | None:
 def held_way_back(conn: Connection, node: Node) -> Operation | None:
     """The order that is sending the node back, where a floor or an unknown placement holds it."""
     operation = waiting_way_back(conn, node)
-    said = operation.hold if operation is not None else None
-    return operation if said is not None and said["code"] in store.FLOORS else None
+    return operation if operation is not None and _floor_holds(operation) else None
+
+
+def _may_be_held(operation: Operation) -> bool:
+    """By a floor, now or later: with a lease only where the node asks again, and a floor holds what it asks for."""
+    return operation.phase not in ARMED and (not operation.holds_lease or _floor_holds(operation))
+
+
+def _floor_holds(operation: Operation) -> bool:
+    return operation.hold is not None and operation.hold["code"] in store.FLOORS
 
 
 def _tell_rollout(change: Change, actor: Actor, node: Node, operation: Operation, reason: str, now: float) -> None:

@@ -232,6 +232,11 @@ def answer_to_wait(conn: Connection, operation_id: str, nonce: str, hold: dict[s
     return answered.rowcount == 1
 
 
+def not_held(conn: Connection, operation_id: str) -> None:
+    """What its request was told to wait for is over."""
+    conn.execute(update(operations).where(operations.c.id == operation_id).values(hold=None))
+
+
 def start_under_lease(conn: Connection, operation_id: str, node_id: str) -> None:
     """What the node is now, is what this operation leaves behind: rule 1 compares with it after the reboot."""
     was = conn.execute(

@@ -14,9 +14,10 @@ from app.config import Settings
 from app.core.errors import Invalid, NotPossible
 from app.core.group_policy import Amount, OnFailure
 from app.core.rollouts import RolloutNodeState, RolloutState
-from app.services import floor_overrides, nodes
+from app.services import admission_renew, floor_overrides, nodes
 from app.services import rollouts as service
 from app.services.rollout_reverse import reverse, reverse_group
+from app.store import nodes as rows
 from app.store import schema
 from app.store import services as service_rows
 from app.store.database import Database
@@ -215,3 +216,62 @@ def test_a_node_that_downloads_its_way_back_is_let_go_as_well(world: World) -> N
     world.run_until(lambda: node.version == "1.0", ticks=12)
     assert world.versions()["n1"] == "2.0"
     assert overrides(world) == [("node.rollback", OPERATOR.name, "users wait", True)]
+
+
+def leased(world: World, name: str) -> bool:
+    """It holds a lease, and has not begun under it."""
+    held = select(schema.leases.c.id).where(
+        schema.leases.c.node_id == world.nodes[name].id, schema.leases.c.ended_at.is_(None)
+    )
+    with world.db.read() as conn:
+        return conn.execute(held).first() is not None and world.nodes[name].phase is Phase.STAGED
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_node_whose_renewal_a_floor_holds_is_let_go(world: World, dead: bool) -> None:
+    """Its agent asks again for the lease of its way back, and another replica has died meanwhile."""
+    run_service(world, "n0", "n1", "n2")
+    world.run(begin(world), until=RolloutState.SUCCEEDED)
+    reverse_group(world.db, OPERATOR, world.group_id, "latency doubled", world.now)
+    node = world.nodes["n0"]
+    world.run_until(lambda: leased(world, "n0"))
+    if dead:
+        dies(world, "n2")
+        assert node.operation is not None
+        node._ask(node.operation)
+        world._say(node)
+        world.tick()
+        sit(world)
+        assert node.version == "2.0" and leased(world, "n0")
+        with world.db.read() as conn:
+            found = rows.get(conn, node.id)
+            assert found is not None and floor_overrides.held_way_back(conn, found) is not None
+        order = nodes.roll_back(world.db, OPERATOR, node.id, "users wait", world.now, override_floor=True)
+        assert found.operation is not None and order == found.operation.id
+        world.run_until(lambda: node.version == "1.0", ticks=12)
+        assert overrides(world) == [("node.rollback", OPERATOR.name, "users wait", True)]
+    else:
+        with pytest.raises(NotPossible, match="no floor holds it"):
+            nodes.roll_back(world.db, OPERATOR, node.id, "users wait", world.now, override_floor=True)
+
+
+def test_a_renewed_lease_is_held_by_nothing_any_more(world: World) -> None:
+    run_service(world, "n0", "n1", "n2")
+    world.run(begin(world), until=RolloutState.SUCCEEDED)
+    reverse_group(world.db, OPERATOR, world.group_id, "latency doubled", world.now)
+    node = world.nodes["n0"]
+    world.run_until(lambda: leased(world, "n0"))
+    with world.db.write() as change:
+        said = {"code": "service-floor", "text": "asked again", "retry_s": 5.0, "nonce": "nonce-of-before"}
+        change.conn.execute(update(schema.operations).where(schema.operations.c.node_id == node.id).values(hold=said))
+    assert node.operation is not None
+    node._ask(node.operation)
+    world._say(node)
+    with world.db.read() as conn:
+        asked = rows.get(conn, node.id)
+    assert asked is not None and asked.operation is not None
+    admission_renew.renew(world.db, [asked.operation.id], world.now)
+    with world.db.read() as conn:
+        found = rows.get(conn, node.id)
+    assert found is not None and found.operation is not None and found.operation.holds_lease
+    assert found.operation.hold is None
