@@ -132,6 +132,8 @@ def _rows(change: Change, rollout: Rollout, seen: Preview, now: float) -> list[d
     for row in rows:
         waits = row["state"] == RolloutNodeState.WAITING.value
         row["canary"] = waits and row["node_id"] in seen.canaries
+        if row["canary"]:
+            row["stage_at"] = now  # all others wait for them
         row["wave"] = wave_of.get(str(row["node_id"]), last)
     return rows
 

@@ -241,8 +241,11 @@ def _note_seen(conn: Connection, healthy: Mapping[ServiceKey, int], now: float) 
 
 
 def _lines(conn: Connection, found: Mapping[str, _Node], moved: Moved, now: float) -> list[dict[str, object]]:
+    """What one look found. Nobody knows the order within it: what came stands before what went, so that no line tells
+    of a service below its floor that may never have been there."""
     moments = _moments(conn, found)
-    rows = []
+    came: list[dict[str, object]] = []
+    went: list[dict[str, object]] = []
     for node in found.values():
         moment, operation_id, rollout_id, lost_by = moments[node.id]
         there_and_back = _unseen_reboot(node)
@@ -253,6 +256,7 @@ def _lines(conn: Connection, found: Mapping[str, _Node], moved: Moved, now: floa
             gained, lost = moved.get(key, (0, 0))
             cause, text = explain(number, bool(gained and lost), moment, lost_by)
             ours = cause is ChangeCause.OPERATION
+            rows = came if number > 0 and cause is not ChangeCause.MOVED and key not in there_and_back else went
             rows.append(
                 {
                     "at": now,
@@ -267,7 +271,7 @@ def _lines(conn: Connection, found: Mapping[str, _Node], moved: Moved, now: floa
                     "rollout_id": rollout_id if ours else None,
                 }
             )
-    return rows
+    return came + went
 
 
 def _number(rows: Sequence[dict[str, object]], healthy: Mapping[ServiceKey, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.config import Settings
 from app.core.errors import Invalid, NotPossible
@@ -259,3 +259,12 @@ def test_going_on_after_a_halt_forgives_and_takes_another_canary(database: Datab
     assert [row.canary for name, row in world.rows(rollout_id).items() if name == first] == [False]
     world.run(rollout_id, until=RolloutState.SUCCEEDED)
     assert sorted(world.versions().values()) == ["1.0", "2.0", "2.0"]
+
+
+def test_canaries_are_staged_first_whatever_the_others_draw(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 5, replace(QUICK, stage_jitter_s=3600.0))
+    id = begin(world)
+    with database.read() as conn:
+        rows = conn.execute(select(schema.rollout_nodes).where(schema.rollout_nodes.c.rollout_id == id)).all()
+    assert [row.stage_at for row in rows if row.canary] == [world.now]
+    assert all(row.stage_at > world.now for row in rows if not row.canary)

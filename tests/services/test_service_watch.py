@@ -65,6 +65,19 @@ def test_a_container_that_stops_and_one_that_starts(database: Database, watch: S
     ]
 
 
+def test_of_one_look_what_came_stands_before_what_went(database: Database, watch: ServiceWatch) -> None:
+    """Nobody knows the order within it, and the other one would tell of a moment at which too few were there."""
+    went, came = node(database, "a", ["web"]), node(database, "b", ["web"])
+    node(database, "c", ["web"])
+    watch.step(database, NOW)
+    change_node(database, came, connection="offline", last_seen_at=NOW)
+    look(database, watch, came, at=NOW + 1)
+    change_node(database, went, connection="offline", last_seen_at=NOW + 1)
+    change_node(database, came, connection="online")
+    look(database, watch, went, came)
+    assert [each[:2] for each in line(database)] == [(-1, 2), (1, 3), (-1, 2)]
+
+
 def test_a_container_that_moves(database: Database, watch: ServiceWatch) -> None:
     a, b = node(database, "a", ["web"]), node(database, "b")
     watch.step(database, NOW)
