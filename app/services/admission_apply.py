@@ -25,7 +25,7 @@ from app.services import rollout_canaries
 from app.services.away import Away, domains_of, services_of
 from app.services.node_views import NodeReader, Setting, read_setting
 from app.services.rollout_groups import outside
-from app.store import events, fleet, leases, nodes, operations, rollout_nodes, rollouts
+from app.store import bad_versions, events, fleet, leases, nodes, operations, rollout_nodes, rollouts, ways_back
 from app.store import snapshot as store
 from app.store.database import Change, Database, Priority
 from app.store.leases import Request
@@ -81,7 +81,8 @@ def _still_wanted(
     """Those whose request and rollout are still what they were."""
     requests = leases.requests(conn, [one.operation_id for one in chosen])
     before, after = _by_id(seen.rollouts), _by_id(setting.rollouts)
-    bad = store.bad_digests(conn)
+    bad = bad_versions.not_cleared(conn)
+    back = ways_back.among(conn, list(requests)) if bad else set()
     forth = rollout_nodes.forth_though_back(conn, [one.operation_id for one in chosen])
     found = []
     for one in chosen:
@@ -90,8 +91,9 @@ def _still_wanted(
             continue
         if one.rollout_id is not None and not _unchanged(before.get(one.rollout_id), after.get(one.rollout_id)):
             continue
-        if request.target_digest in bad:
-            continue  # withdrawn since: its rollout is halted, or its order called back, in a moment
+        shunned = bad.get(request.target_digest)
+        if shunned is not None and shunned.stops(one.operation_id in back):
+            continue  # bad since: its rollout is halted, or its order called back, in a moment
         if one.operation_id in forth:
             continue  # no way back, which would pass the canaries, and it is called back in a moment
         found.append((one, request))

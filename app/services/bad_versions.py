@@ -11,7 +11,7 @@ from app.core.nodes import Node
 from app.core.slots import ARMED
 from app.services.acting import need
 from app.services.orders import Wish, begin, locked_node, withdraw
-from app.store import audit, bad_versions, images, operations
+from app.store import audit, bad_versions, images, operations, ways_back
 from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Change, Database, Priority
 from wire.messages import OperationKind, Phase
@@ -74,11 +74,13 @@ def _free(change: Change, node: Node) -> bool:
 
 
 def stop_orders(db: Database, now: float) -> int:
-    """Call back orders that lead to bad versions and have armed nothing, of operators and ways back; how many. Orders
-    that lead forth in rollouts go with these."""
+    """Call back orders that lead to bad versions and have armed nothing: of operators, and ways back to what was
+    withdrawn; how many. Orders that lead forth in rollouts go with these."""
     with db.read() as conn:
         bad = bad_versions.not_cleared(conn)
         found = operations.unarmed_towards(conn, list(bad)) if bad else []
+        back = ways_back.among(conn, [one.id for one in found]) if found else set()
+    found = [one for one in found if bad[one.target_digest].stops(one.id in back)]
     stopped = 0
     for one in found[:_PER_LOOK]:
         with db.write(Priority.BACKGROUND) as change:
@@ -86,6 +88,8 @@ def stop_orders(db: Database, now: float) -> int:
             operation = operations.get(change.conn, one.id, lock=True)
             current = bad_versions.get(change.conn, one.target_digest)
             if operation is None or not operation.open or operation.cancel_asked_at is not None or current is None:
+                continue
+            if not current.stops(one.id in back):
                 continue
             if operation.phase in ARMED or operation.phase is Phase.SOAKING:
                 continue

@@ -26,6 +26,11 @@ class BadVersion:
     actor: str
     at: float
 
+    def stops(self, back: bool) -> bool:
+        """Whether it stops an order that is given; `back`: one that leads back. Those only an operator's word stops:
+        that a version failed elsewhere takes no way back that is under way (rules 2, 7)."""
+        return not back or self.cause is Cause.WITHDRAWN
+
 
 def not_cleared(conn: Connection) -> dict[str, BadVersion]:
     """By digest; one that failed and is withdrawn too is told as withdrawn."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, select
+from sqlalchemy import Connection, and_, case, or_, select
 
 from app.core.groups import Selector
 from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState, RolloutState
 from app.store.node_query import in_group
 from app.store.schema import nodes, operations, rollout_nodes, rollouts
+from app.store.ways_back import leads_back
 from wire.messages import OperationKind, Phase, Result
 
 _o, _r = operations.c, rollout_nodes.c
@@ -102,7 +103,7 @@ def _moves(selector: Selector) -> Any:
         select(
             *columns,
             case((fell, True), else_=False).label("fell"),
-            case((_leads_back(), True), else_=False).label("back"),
+            case((leads_back(), True), else_=False).label("back"),
         )
         .join(nodes, nodes.c.id == _o.node_id)
         .where(
@@ -112,12 +113,6 @@ def _moves(selector: Selector) -> Any:
         )
         .order_by(_o.id.desc())
     )
-
-
-def _leads_back() -> ColumnElement[bool]:
-    by_reverse = exists().where(rollouts.c.id == _o.rollout_id, rollouts.c.kind == RolloutKind.ROLLBACK.value)
-    sent_back = exists().where(_r.node_id == _o.node_id, _r.back_operation_id == _o.id)
-    return or_(_o.kind == OperationKind.ROLLBACK.value, by_reverse, sent_back)
 
 
 _MOVED = (RolloutNodeState.MOVING, RolloutNodeState.DONE, RolloutNodeState.FAILED)

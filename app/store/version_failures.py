@@ -13,7 +13,8 @@ from app.core.policy_json import policy_from_builtins
 from app.core.rollouts import RolloutKind
 from app.store.bad_versions import Cause
 from app.store.rollout_nodes import UNDER_WAY
-from app.store.schema import bad_versions, failed_versions, images, nodes, rollout_nodes, rollouts
+from app.store.schema import bad_versions, failed_versions, images, nodes, operations, rollout_nodes, rollouts
+from app.store.ways_back import leads_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Failing:
 
 def failing(conn: Connection, least: int, digests: Collection[str] | None = None) -> list[Failing]:
     """Versions that failed on at least so many different nodes, since an operator said that they may be tried again; of
-    these digests, where given. What somebody cleared on a node does not count, nor what is bad already."""
+    these digests, where given. What somebody cleared on a node does not count, nor what is bad already, nor what failed
+    on its way back: the version ran there before, and stopping it everywhere would take other ways back."""
     counted = failed_versions.c.digest, func.count()
     query = _failures(counted, digests).group_by(failed_versions.c.digest).having(func.count() >= least)
     found = {row[0]: _named(conn, row[0]) for row in conn.execute(query.order_by(failed_versions.c.digest))}
@@ -47,7 +49,8 @@ def _failures(columns: Collection[Any], digests: Collection[str] | None) -> Sele
         .select_from(failed_versions)
         .join(nodes, nodes.c.id == failed_versions.c.node_id)
         .outerjoin(bad_versions, judged)
-        .where(failed_versions.c.cleared_at.is_(None), or_(bad_versions.c.digest.is_(None), since), not_(_unseen()))
+        .where(failed_versions.c.cleared_at.is_(None), or_(bad_versions.c.digest.is_(None), since))
+        .where(not_(_unseen()), not_(_on_the_way_back()))
     )
     return query if digests is None else query.where(failed_versions.c.digest.in_(list(digests)))
 
@@ -58,6 +61,20 @@ def _unseen() -> ColumnElement[bool]:
         rollout_nodes.c.node_id == failed_versions.c.node_id,
         rollout_nodes.c.operation_id == failed_versions.c.operation_id,
         rollout_nodes.c.state.in_(UNDER_WAY),
+    )
+
+
+def _on_the_way_back() -> ColumnElement[bool]:
+    """Of the operation that is named, or of the one that was under way when the node itself listed the failure."""
+    of, at = operations.c, failed_versions.c.at
+    listed = and_(
+        failed_versions.c.operation_id.is_(None),
+        of.target_digest == failed_versions.c.digest,
+        of.created_at <= at,
+        or_(of.ended_at.is_(None), of.ended_at >= at),
+    )
+    return exists().where(
+        of.node_id == failed_versions.c.node_id, or_(of.id == failed_versions.c.operation_id, listed), leads_back()
     )
 
 

@@ -27,8 +27,8 @@ def _becomes(conn: Connection, state: str) -> None:
     conn.execute(update(schema.rollouts).values(state=state))
 
 
-def _becomes_bad(conn: Connection, cleared_at: float | None = None) -> None:
-    values = {"digest": BAD_DIGEST, "version": "2.0", "reason": "failed", "cause": "failed", "actor": "mb", "at": 1.0}
+def _becomes_bad(conn: Connection, cleared_at: float | None = None, cause: str = "failed") -> None:
+    values = {"digest": BAD_DIGEST, "version": "2.0", "reason": "failed", "cause": cause, "actor": "mb", "at": 1.0}
     conn.execute(insert(schema.bad_versions).values(**values, cleared_at=cleared_at))
 
 
@@ -89,3 +89,15 @@ def test_a_version_that_is_bad_gets_no_lease(database: Database, cleared_at: flo
         _becomes_bad(change.conn, cleared_at)
         stops.note(change.conn)
         assert stops.look(change.conn, [operation_id]) == expected
+
+
+@pytest.mark.parametrize(("cause", "stopped"), [("failed", False), ("withdrawn", True)])
+def test_a_way_back_gets_a_lease_unless_its_version_was_withdrawn(
+    database: Database, cause: str, stopped: bool
+) -> None:
+    stops = Stops()
+    with database.write() as change:
+        operation_id = _operation(change.conn, rollout_id=None, kind="rollback")
+        _becomes_bad(change.conn, cause=cause)
+        stops.note(change.conn)
+        assert bool(stops.look(change.conn, [operation_id])) is stopped
