@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 
 from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState, RolloutState
 from app.store.schema import nodes, operations, rollout_nodes, rollouts
@@ -28,6 +28,18 @@ _FORTH = (OperationKind.ACTIVATE.value, OperationKind.REBOOT.value)
 _UNARMED = (Phase.IDLE.value, Phase.STAGING.value, Phase.STAGED.value)
 
 
+def _has_not_begun() -> ColumnElement[bool]:
+    """Of a node's row in its rollout: it holds a lease and has not armed: who asks again is held back still."""
+    unused = (
+        operations.c.id == rollout_nodes.c.operation_id,
+        operations.c.state == "open",
+        operations.c.kind.in_(_FORTH),
+        operations.c.phase.in_(_UNARMED),
+        operations.c.cancel_asked_at.is_(None),
+    )
+    return and_(rollout_nodes.c.state == RolloutNodeState.MOVING.value, exists().where(*unused))
+
+
 def pending_moves(conn: Connection, of: ColumnElement[bool]) -> list[PendingMove]:
     """Of the nodes for which the condition holds: by rollouts that were started and heed windows and freezes, and by
     orders of operators."""
@@ -39,7 +51,7 @@ def pending_moves(conn: Connection, of: ColumnElement[bool]) -> list[PendingMove
         .join(rollouts, rollouts.c.id == rollout_nodes.c.rollout_id)
         .where(
             of,
-            rollout_nodes.c.state.in_(_NOT_MOVED),
+            or_(rollout_nodes.c.state.in_(_NOT_MOVED), _has_not_begun()),
             rollouts.c.state.not_in(over),
             rollouts.c.kind != RolloutKind.ROLLBACK.value,
             rollouts.c.break_glass.is_(False),

@@ -12,6 +12,7 @@ from app.config import Settings
 from app.core.errors import NotPossible
 from app.core.group_policy import GroupPolicy
 from app.core.policy_json import policy_to_builtins
+from app.core.rollouts import RolloutNodeState
 from app.services import freezes, groups, nodes
 from app.services import rollouts as service
 from app.services.groups import Wish
@@ -24,6 +25,7 @@ from tests.server_kit import NOW, OPERATOR
 from tests.services.rollout_world import World
 from tests.services.test_rollout_selectors import WIDE, shut_window
 from tests.services.test_rollouts import ON_SQLITE
+from wire.messages import Phase
 
 pytestmark = ON_SQLITE
 
@@ -170,3 +172,18 @@ def test_a_group_with_a_freeze_is_not_removed(database: Database, settings: Sett
     assert refused.value.code == "frozen"
     with database.read() as conn:
         assert len(freezes.standing(conn, world.group_id, NOW)) == 1
+
+
+def test_who_holds_an_unused_lease_is_not_freed_of_a_freeze(database: Database, settings: Settings) -> None:
+    """It has not armed: what it asks for again is held by the freeze."""
+    world = World(database, settings, 2, WIDE)
+    node = world.nodes["n0"]
+    spec = RolloutSpec(node_ids=(node.id, world.nodes["n1"].id), version="2.0", reason="monthly")
+    rollout_id = service.draft(world.db, OPERATOR, spec, world.now)
+    start(world.db, OPERATOR, rollout_id, "go", world.now)
+    world.run_until(lambda: world.states(rollout_id)["n0"] is RolloutNodeState.MOVING and node.phase is Phase.STAGED)
+    freezes.freeze(database, OPERATOR, group_id=world.group_id, reason="sale", now=world.now)
+    with pytest.raises(NotPossible, match="n0 waits for rollout 1, and the freeze of group web"):
+        nodes.relabel(world.db, OPERATOR, node.id, {"role": "db"}, "moved", world.now)
+    world.run_until(lambda: node.phase is Phase.REBOOTING)
+    nodes.relabel(world.db, OPERATOR, node.id, {"role": "db"}, "moved", world.now)  # nothing could hold it any more
