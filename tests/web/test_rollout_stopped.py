@@ -80,6 +80,14 @@ def test_a_halted_way_back_or_reboot_offers_no_roll_back(browser: Browser) -> No
     assert "/roll-back" not in page and f'href="/rollouts/{number}/resume"' in page
 
 
+def test_what_helps_most_is_not_said_to_help_most_nodes(browser: Browser) -> None:
+    floor = {"state": "ordered", "hold": {"code": "service-floor", "text": "waits for shop/db", "subject": "shop/db"}}
+    budget = {"state": "ordered", "hold": {"code": "group-budget", "text": "waits for the budget", "subject": ""}}
+    number, _ = rollout(browser, "running", floor, floor, *[budget] * 5, {"state": "waiting"})
+    page = text_of(browser, number)
+    assert "Helps most: <b>another replica (shop/db)</b>, for 2 of 8 nodes." in page and "8 have not moved" in page
+
+
 def test_nodes_that_are_to_go_back_and_have_not_armed_wait(browser: Browser) -> None:
     """And each says since when it is in its phase, not since when all go back."""
     back = {"state": "done", "ended_at": NOW - 900, "back_at": NOW - 600}
