@@ -12,6 +12,8 @@ from app.core.rollout_progress import Progress
 from app.core.rollouts import RolloutNodeState
 from app.core.snapshot import MoveTimes
 from app.store.rollout_cells import PROGRESS
+from app.store.rollout_facts import reached
+from app.store.rollout_nodes import MOVED
 from app.store.schema import nodes, operations, rollout_nodes, rollouts
 
 _c = rollout_nodes.c
@@ -25,8 +27,8 @@ def progress_of(conn: Connection, rollout_ids: Collection[str]) -> dict[str, dic
         .group_by(_c.rollout_id, PROGRESS)
     )
     found: dict[str, dict[Progress, int]] = {id: {} for id in rollout_ids}
-    for id, reached, number in rows:
-        found[id][Progress(reached)] = number
+    for id, progress, number in rows:
+        found[id][Progress(progress)] = number
     return {id: {each: counts[each] for each in Progress if each in counts} for id, counts in found.items()}
 
 
@@ -152,11 +154,11 @@ class WayBack:
 
 
 def ways_back(conn: Connection, rollout_id: str) -> list[WayBack]:
-    """Of the nodes that moved and do not run their old version: to where, most nodes first."""
+    """Of the nodes that run what it led to, or are on their way there: to where, most nodes first."""
     rows = conn.execute(
         select(_c.old_version, _c.old_digest, nodes.c.slots)
         .join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
-        .where(*_not_back(rollout_id))
+        .where(*_goes_back(conn, rollout_id))
     )
     found: dict[str, list[bool]] = {}
     for version, digest, slots in rows:
@@ -165,9 +167,11 @@ def ways_back(conn: Connection, rollout_id: str) -> list[WayBack]:
     return sorted(ways, key=lambda way: (-way.nodes, way.version))
 
 
-def _not_back(rollout_id: str) -> tuple[ColumnElement[bool], ...]:
-    old = or_(_c.old_digest == "", func.coalesce(nodes.c.booted_digest, "") != _c.old_digest)
-    return _c.rollout_id == rollout_id, _c.state.in_(_MOVED), _c.back_at.is_(None), old
+def _goes_back(conn: Connection, rollout_id: str) -> tuple[ColumnElement[bool], ...]:
+    """In a query of its nodes. Who was sent elsewhere since, by whatever, is not led back from there."""
+    there = and_(nodes.c.booted_digest.in_(reached(conn, rollout_id)), nodes.c.booted_digest != _c.old_digest)
+    runs_it = or_(_c.state == RolloutNodeState.MOVING.value, there)
+    return _c.rollout_id == rollout_id, MOVED, _c.back_at.is_(None), nodes.c.admission == "admitted", runs_it
 
 
 def _is_local(digest: str, slots: Sequence[Mapping[str, Any]]) -> bool:
@@ -176,20 +180,18 @@ def _is_local(digest: str, slots: Sequence[Mapping[str, Any]]) -> bool:
     return any(not digest or slot.get("digest") == digest for slot in passive)
 
 
-_MOVED = tuple(state.value for state in (RolloutNodeState.MOVING, RolloutNodeState.DONE, RolloutNodeState.FAILED))
-
-
 def some_go_back(conn: Connection, rollout_id: str) -> bool:
-    """Whether a node that moved does not run its old version, so that `ways_back` says something."""
-    query = select(_c.node_id).join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id).where(*_not_back(rollout_id))
-    return conn.execute(query.limit(1)).first() is not None
+    """Whether `ways_back` says something."""
+    query = select(_c.node_id).join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
+    return conn.execute(query.where(*_goes_back(conn, rollout_id)).limit(1)).first() is not None
 
 
 def moved_waves(conn: Connection, rollout_id: str) -> list[tuple[int, int]]:
-    """(wave, nodes of it that moved and did not go back), ascending."""
+    """(wave, nodes of it that `ways_back` counts), ascending."""
     query = (
         select(_c.wave, func.count())
-        .where(_c.rollout_id == rollout_id, _c.state.in_(_MOVED), _c.back_at.is_(None))
+        .join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
+        .where(*_goes_back(conn, rollout_id))
         .group_by(_c.wave)
         .order_by(_c.wave)
     )

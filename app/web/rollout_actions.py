@@ -30,7 +30,7 @@ from app.web.rollout_floors import overrides_floor
 from app.web.rollout_plan import broad_words
 from app.web.rollout_plan_view import plan_view
 from app.web.rollout_show import found
-from app.web.rollout_stopped import cannot_resume
+from app.web.rollout_stopped import cannot_resume, cannot_reverse
 from app.web.rollout_words import finishes, name, stays, touched
 
 blueprint = Blueprint("rollout_actions", __name__)
@@ -255,6 +255,8 @@ def _gather(rollout: Rollout, action: Action) -> Mapping[str, Any]:
     refused = refusal(rollout, action)
     if action is Action.RESUME and not refused:
         refused = read(lambda conn: cannot_resume(conn, rollout))
+    if action is Action.REVERSE and not refused:
+        refused = read(lambda conn: cannot_reverse(conn, rollout))
     values: dict[str, Any] = {
         "rollout": rollout,
         "name": name(rollout),

@@ -1,4 +1,4 @@
-"""A rollout that does not run: whether it could go on, which moves are worth offering, and what its nodes wait for."""
+"""A rollout that does not run: whether it could go on or back, which moves are worth offering, why its nodes wait."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from app.core.errors import NotPossible
 from app.core.holds import HoldCode
 from app.core.rollouts import Move, RolloutKind, RolloutState, possible_moves
 from app.services.rollouts import no_bad_target
+from app.store import rollout_counts
 from app.store.rollout_cells import HeldGroup
 from app.store.rollouts import Rollout
 
@@ -23,6 +24,13 @@ def cannot_resume(conn: Connection, rollout: Rollout) -> str:
     except NotPossible as refused:
         return refused.text
     return ""
+
+
+def cannot_reverse(conn: Connection, rollout: Rollout) -> str:
+    """Why sending back one that has ended would be refused, as its nodes are; empty where it would not."""
+    if rollout_counts.some_go_back(conn, rollout.id):
+        return ""
+    return f"No node of rollout {rollout.number} runs what it led to: there is nothing to roll back."
 
 
 def offered(rollout: Rollout, stuck: str) -> set[str]:

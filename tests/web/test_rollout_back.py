@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from app.config import Settings
 from app.store import schema
 from app.store.database import Change, Database
 from tests import rollout_kit
 from tests.rollout_kit import add_rollout_node
-from tests.server_kit import NOW, add_node, add_operation, digest_of, two_slots
+from tests.server_kit import NOW, add_image, add_node, add_operation, digest_of, two_slots
 from tests.web.console_kit import Browser
 
 
@@ -19,11 +21,17 @@ def browser(database: Database, settings: Settings) -> Browser:
     return Browser(database, settings)
 
 
-def ended(browser: Browser, **versions: str) -> tuple[str, str]:
+def target(conn: Connection) -> str:
+    """The image of 2.0."""
+    known = conn.execute(select(schema.images.c.id).where(schema.images.c.version == "2.0")).scalar()
+    return known or add_image(conn, "2.0")
+
+
+def ended(browser: Browser, state: str = "succeeded", **versions: str) -> tuple[str, str]:
     """An ended update of nodes that run these versions now, and the reverse of a part of it; their paths."""
     with browser.db.write() as change:
         conn = change.conn
-        there = rollout_kit.add_rollout(conn, state="succeeded", ended_at=NOW)
+        there = rollout_kit.add_rollout(conn, state=state, targets=[target(conn)], ended_at=NOW)
         back = rollout_kit.add_rollout(conn, state="succeeded", kind="rollback", source_id=there, ended_at=NOW)
         for name, version in versions.items():
             node_id = add_node(conn, name, version=version, booted_digest=digest_of(version))
@@ -42,6 +50,26 @@ def test_the_rest_of_a_rollout_that_was_sent_back_in_part_can_be_rolled_back(bro
     assert (offers(browser, part), offers(browser, whole)) == (True, False)
     assert not offers(browser, back)
     assert "leads back" in browser.get(f"{back}/reverse").text
+
+
+@pytest.mark.parametrize("state", ["aborted", "succeeded"])
+def test_one_whose_nodes_all_run_something_else_has_no_way_back(browser: Browser, state: str) -> None:
+    """They went back with their group, or on: what it led to runs nowhere."""
+    with browser.db.write() as change:
+        image = target(change.conn)
+        rollout_id = rollout_kit.add_rollout(change.conn, state=state, targets=[image], ended_at=NOW)
+        for name, version in {"back": "1.0", "on": "3.0"}.items():
+            node_id = add_node(change.conn, name, version=version, booted_digest=digest_of(version))
+            add_rollout_node(change.conn, rollout_id, node_id, state="done", wave=2, ended_at=NOW)
+    path = f"/rollouts/{rollout_id}"
+    asked = browser.get(f"{path}/reverse").text
+    assert "Not possible now." in asked and "runs what it led to" in asked and "<option" not in asked
+
+
+def test_what_is_offered_is_what_still_runs_it(browser: Browser) -> None:
+    path, _ = ended(browser, "aborted", canary="1.0", other="2.0", third="3.0")
+    asked = browser.get(f"{path}/reverse").text
+    assert re.search(r"Back to <b[^>]*>1\.0</b>: 1 node\b", asked)
 
 
 def moved_forth(change: Change, name: str) -> str:
