@@ -165,19 +165,32 @@ def listed(conn: Connection, rollout_id: str, wanted: Wanted, *, limit: int, off
     return [_listed(row) for row in conn.execute(query)]
 
 
-def on_the_way(conn: Connection, rollout_id: str, limit: int) -> list[RolloutNode]:
-    """Nodes whose slots flip, the newest movement first; `since` is that of the phase which they are in."""
+_ITS_ORDER = and_(operations.c.id == nodes.c.desired_operation_id, operations.c.rollout_id == _c.rollout_id)
+_NOT_ARMED = (Phase.IDLE, Phase.STAGING, Phase.STAGED)
+_WAITS_TO_GO_BACK = and_(
+    _c.back_at.is_not(None),
+    _c.back_ended_at.is_(None),
+    operations.c.id.is_not(None),
+    operations.c.state == "open",
+    operations.c.phase.in_([phase.value for phase in _NOT_ARMED]),
+)
+"""With `_ITS_ORDER`, which need not be there: it is ordered to go back, and its slots do not flip yet."""
+
+
+def on_the_way(conn: Connection, rollout_id: str, limit: int) -> tuple[list[RolloutNode], int]:
+    """Nodes whose slots flip, the newest movement first, and how many there are beside these; `since` is that of the
+    phase which they are in. Those that only wait to go back are not among them."""
     since = func.coalesce(operations.c.phase_at, _SINCE)
     query = (
         _rows(since)
-        .outerjoin(
-            operations, and_(operations.c.id == nodes.c.desired_operation_id, operations.c.rollout_id == _c.rollout_id)
-        )
-        .where(_c.rollout_id == rollout_id, PROGRESS.in_([each.value for each in ON_THE_WAY]))
+        .add_columns(func.count().over().label("total"))
+        .outerjoin(operations, _ITS_ORDER)
+        .where(_c.rollout_id == rollout_id, PROGRESS.in_([each.value for each in ON_THE_WAY]), ~_WAITS_TO_GO_BACK)
         .order_by(since.desc(), nodes.c.id)
         .limit(limit)
     )
-    return [_listed(row) for row in conn.execute(query)]
+    rows = conn.execute(query).all()
+    return [_listed(row) for row in rows], rows[0].total - len(rows) if rows else 0
 
 
 def waits_to_go_back(conn: Connection, rollout_id: str) -> list[tuple[str, int]]:
@@ -187,22 +200,12 @@ def waits_to_go_back(conn: Connection, rollout_id: str) -> list[tuple[str, int]]
     rows = conn.execute(
         select(text, func.count())
         .join_from(rollout_nodes, nodes, nodes.c.id == _c.node_id)
-        .join(operations, operations.c.id == nodes.c.desired_operation_id)
-        .where(
-            _c.rollout_id == rollout_id,
-            _c.back_at.is_not(None),
-            _c.back_ended_at.is_(None),
-            operations.c.rollout_id == rollout_id,
-            operations.c.state == "open",
-            operations.c.phase.in_([phase.value for phase in _NOT_ARMED]),
-        )
+        .join(operations, _ITS_ORDER)
+        .where(_c.rollout_id == rollout_id, _WAITS_TO_GO_BACK)
         .group_by(text)
         .order_by(func.count().desc(), text)
     )
     return [(why, number) for why, number in rows]
-
-
-_NOT_ARMED = (Phase.IDLE, Phase.STAGING, Phase.STAGED)
 
 
 def passages(conn: Connection, rollout_id: str) -> list[tuple[Cell, Passage]]:

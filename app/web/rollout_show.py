@@ -34,7 +34,8 @@ from app.web.rollout_words import event_kind, failure_words, finishes, name, pol
 
 _EVENTS = 12
 _FAILURES = 5
-_FLIPS = 24
+_FLIPS = 12
+"""On a phone each is a line above the history."""
 _LIST_ROWS = 200
 _MOMENT_S = 60.0
 """Rates and silence depend on the clock."""
@@ -75,6 +76,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
     stuck = cannot_resume(conn, rollout)
     moves = offered(rollout, stuck)
     events = store.events(conn, rollout.id, limit=_EVENTS + 1)
+    flips, more_flips = rollout_cells.on_the_way(conn, rollout.id, _FLIPS)
     return {
         "rollout": rollout,
         "name": name(rollout),
@@ -89,7 +91,8 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "finishing": finishes(sums),
         "held": sum(group.nodes for group in holds),
         "frees": frees_most(holds),
-        "flips": rollout_cells.on_the_way(conn, rollout.id, _FLIPS),
+        "flips": flips,
+        "more_flips": more_flips,
         "failures": rollout_counts.failures(conn, rollout.id, _FAILURES),
         "limit": _limit(conn, rollout),
         "rate": rate(conn, rollout, now()),

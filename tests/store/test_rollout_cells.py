@@ -97,8 +97,9 @@ def test_what_flips_and_what_failed_come_newest_first(database: Database) -> Non
         add(change.conn, id, "goes-back", state=RolloutNodeState.FAILED, ended_at=NOW + 1, back_at=NOW + 4)
         add(change.conn, id, "done", state=RolloutNodeState.DONE, moving_at=NOW, ended_at=NOW + 5)
     with database.read() as conn:
-        flipping = rollout_cells.on_the_way(conn, id, 9)
+        flipping, more = rollout_cells.on_the_way(conn, id, 9)
         assert [row.name for row in flipping] == ["goes-back", "soaks", "moves"]
+        assert more == 0 and rollout_cells.on_the_way(conn, id, 2) == (flipping[:2], 1)
         assert flipping[0].slots[0].words == "1.0 booted next boot"
         found = rollout_counts.failures(conn, id, 9)
         assert [(each.name, each.result, each.text) for each in found] == [
