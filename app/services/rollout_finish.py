@@ -1,5 +1,5 @@
-"""The end of a rollout: nobody is under way, nobody could come in again, and nobody that it was about is with another
-rollout that may still give the node up. A step of the conductor."""
+"""The end of a rollout: nobody is under way, nobody could come in again, nobody left its group lately, and nobody that
+it was about is with another rollout that may still give the node up. A step of the conductor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from app.core.actors import CONDUCTOR
 from app.core.rollouts import Move, RolloutNodeState, RolloutState
 from app.services.rollout_acting import enter
+from app.services.rollout_ending import mending_s
 from app.services.rollout_take_in import returning
 from app.store import rollout_facts, rollout_nodes, rollout_taken, rollouts
 from app.store.database import Database, Priority
@@ -26,6 +27,8 @@ def _is_over(conn: Connection, rollout: Rollout, now: float) -> bool:
         return False
     if rollout.state is not RolloutState.RUNNING:
         return rollout_nodes.going_back(conn, rollout.id) == 0
+    if mending_s(conn, rollout, now):
+        return False
     if rollout_taken.with_others(conn, rollout.id, rollout.number):
         return rollout_taken.awaited(conn, rollout.id)  # each would wait for the other
     return not returning(conn, rollout, now)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
 
 from app.core.groups import Selector
 from app.core.holds import HoldCode
-from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState
+from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState, RolloutState
 from app.store.kept_ways_back import kept_by
 from app.store.node_query import in_group
 from app.store.rollout_nodes import UNDER_WAY
@@ -64,17 +65,46 @@ def returnable(
     return list(conn.execute(query).scalars())
 
 
-def with_others(conn: Connection, rollout_id: str, number: int) -> list[tuple[int, int]]:
-    """(number of a newer update, how many nodes it took from this one and has not moved yet), by number."""
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """Nodes that a newer update took and has not moved yet."""
+
+    number: int
+    """Of the newer update."""
+    state: RolloutState
+    nodes: int
+
+
+def with_others(conn: Connection, rollout_id: str, number: int) -> list[Lent]:
+    """What newer updates took from this one and have not moved yet, by their number."""
     query = (
         _taken_from(rollout_id)
         .join(_other, _SAME_NODE)
         .join(rollouts, _newer(number))
         .where(_other.c.state.in_(UNDER_WAY))
-        .with_only_columns(rollouts.c.number, func.count())
+        .with_only_columns(rollouts.c.number, rollouts.c.state, func.count())
     )
-    rows = conn.execute(query.group_by(rollouts.c.number).order_by(rollouts.c.number))
-    return [(row[0], row[1]) for row in rows]
+    rows = conn.execute(query.group_by(rollouts.c.number, rollouts.c.state).order_by(rollouts.c.number))
+    return [Lent(number, RolloutState(state), nodes) for number, state, nodes in rows]
+
+
+def left_group(conn: Connection, rollout_id: str, since: float) -> tuple[int, float]:
+    """How many nodes of the fleet left it after `since` because they were not of its group any more, and when the last
+    of them did. Who was never of it, as another group decides about it, did not leave."""
+    query = (
+        select(func.count(), func.max(_c.ended_at))
+        .join(nodes, nodes.c.id == _c.node_id)
+        .where(
+            _c.rollout_id == rollout_id,
+            _c.state == _LEFT,
+            HoldCode.OTHER_GROUP.value == _CODE,
+            _c.ended_at > since,
+            _c.ended_at > _c.added_at,
+            nodes.c.admission == "admitted",
+        )
+    )
+    count, last = conn.execute(query).one()
+    return count, last or 0.0
 
 
 def takers(conn: Connection, rollout_id: str) -> list[tuple[int, int]]:

@@ -12,8 +12,10 @@ from app.core.estimate import Estimate
 from app.core.rollouts import ACTIVE
 from app.core.windows import closes_at, is_open, next_opening
 from app.services.fleet_plans import DECIDED
+from app.services.rollout_ending import mending_words
 from app.services.rollout_preview import preview
 from app.store import revisions, rollout_taken
+from app.store.rollout_taken import Lent
 from app.store.rollouts import Rollout
 from app.web.context import console, now
 from app.web.htmx import render
@@ -44,6 +46,7 @@ def _draw(rollout: Rollout) -> str:
     found = seen.estimate
     with console().db.read() as conn:
         lent = rollout_taken.with_others(conn, rollout.id, rollout.number)
+        mending = mending_words(conn, rollout, now())
     return render(
         "rollouts/_outlook.html",
         takes=range_words(found),
@@ -51,14 +54,15 @@ def _draw(rollout: Rollout) -> str:
         never=found.never,
         windows=window_words(rollout, found),
         lent=lent_words(lent),
+        mending=mending,
     )
 
 
-def lent_words(lent: Sequence[tuple[int, int]]) -> str:
-    """What of it newer rollouts took and have not moved: (number of the rollout, nodes)."""
+def lent_words(lent: Sequence[Lent]) -> str:
+    """What of it newer rollouts took and have not moved."""
     if not lent:
         return ""
-    parts = [f"{nodes:,} with rollout {number}" for number, nodes in lent]
+    parts = [f"{one.nodes:,} with rollout {one.number}" for one in lent]
     return f"Of its nodes: {', '.join(parts)}. Those that are not moved there come in again."
 
 

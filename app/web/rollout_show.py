@@ -17,6 +17,7 @@ from app.core.holds import HoldCode
 from app.core.rollout_ends import failures_allowed
 from app.core.rollout_progress import Progress
 from app.core.rollouts import TERMINAL, RolloutKind, RolloutState
+from app.services.rollout_ending import mending_words
 from app.store import groups, rollout_cells, rollout_counts
 from app.store import rollouts as store
 from app.store.rollout_cells import RolloutNode, Wanted
@@ -106,6 +107,7 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "stopped": stopped_words(rollout, moves),
         "back_waits": rollout_cells.waits_to_go_back(conn, rollout.id),
         "floor_waits": held(conn, rollout),
+        "mending": mending_words(conn, rollout, now()),
         "ended": rollout.state in TERMINAL,
         "source": source,
         "reverses": reverses,

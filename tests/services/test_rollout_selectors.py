@@ -13,7 +13,7 @@ from sqlalchemy import update
 from app.config import Settings
 from app.core.group_policy import Amount, Window
 from app.core.rollouts import RolloutNodeState, RolloutState
-from app.services import freezes, groups, nodes
+from app.services import freezes, groups, nodes, rollout_ending
 from app.services import rollouts as service
 from app.services.admission_apply import Chosen, apply
 from app.services.admission_renew import renew
@@ -24,7 +24,7 @@ from app.services.rollout_start import start
 from app.store import operations, schema
 from app.store.database import Database
 from tests.server_kit import NOW, OPERATOR
-from tests.services.rollout_world import QUICK, World
+from tests.services.rollout_world import QUICK, TICK_S, World
 from tests.services.test_rollouts import ON_SQLITE, begin
 from wire.messages import OperationKind
 
@@ -175,3 +175,51 @@ def test_ways_back_go_on_for_who_is_not_of_the_group_any_more(database: Database
     select(world, "role=other")
     world.run(rollout_id, until=RolloutState.ROLLED_BACK)
     assert set(world.versions().values()) == {"1.0"}
+
+
+def half_way(world: World) -> str:
+    """A rollout that has moved one node at least, and whose others a slip in the selector has put out."""
+    rollout_id = begin(world)
+    world.run_until(lambda: DONE in world.states(rollout_id).values())
+    select(world, "role=wbe")
+    world.run_until(lambda: set(world.states(rollout_id).values()) == {DONE, LEFT})
+    return rollout_id
+
+
+def test_a_slip_in_the_selector_can_be_mended_before_the_rollout_ends(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 6, QUICK)
+    rollout_id = half_way(world)
+    for _ in range(5):
+        world.tick()
+    assert world.rollout(rollout_id).state is RolloutState.RUNNING
+    select(world, "role=web")
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    assert set(world.versions().values()) == {"2.0"}
+
+
+def test_what_is_not_mended_ends_it_after_a_while(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 6, QUICK)
+    rollout_id = half_way(world)
+    left_at = max(row.ended_at or 0.0 for row in world.rows(rollout_id).values() if row.state is LEFT)
+    with database.read() as conn:
+        words = rollout_ending.mending_words(conn, world.rollout(rollout_id), left_at)
+    assert words.endswith(
+        "left its group: it ends in 5 min at the earliest, so that a slip in a selector or label can be mended"
+    )
+    world.run(rollout_id, until=RolloutState.SUCCEEDED)
+    assert 0 <= world.now - left_at - rollout_ending.MENDING_S <= TICK_S
+    with database.read() as conn:
+        assert rollout_ending.mending_words(conn, world.rollout(rollout_id), world.now) == ""
+
+
+def test_who_was_retired_is_not_waited_for(database: Database, settings: Settings) -> None:
+    world = World(database, settings, 3, QUICK)
+    rollout_id = begin(world)
+    with database.write() as change:
+        gone = update(schema.nodes).where(schema.nodes.c.id == world.nodes["n2"].id).values(admission="retired")
+        change.conn.execute(gone)
+        change.touch("nodes")
+    world.nodes["n2"].silent = True
+    world.run_until(lambda: set(world.states(rollout_id).values()) == {DONE, LEFT})
+    with database.read() as conn:
+        assert rollout_ending.mending_s(conn, world.rollout(rollout_id), world.now) == 0.0

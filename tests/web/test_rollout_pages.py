@@ -269,3 +269,18 @@ def test_watching_shows_the_rate_the_last_movement_the_range_the_limit_left_and_
     flips = page.partition("<h2>Slots flipping</h2>")[2].partition("</ul>")[0]
     assert flips.count('class="twin"') == flips.count("<li ") > 0
     assert "Most would be freed by" in page or "Helps:" in page
+
+
+def test_it_says_that_it_waits_for_a_slip_to_be_mended(browser: Browser, database: Database) -> None:
+    with database.write() as change:
+        rollout_id = rollout_kit.add_rollout(change.conn, started_at=NOW)
+        hold = {"code": "other-group", "text": "is not of the group", "subject": ""}
+        left = {"state": "left", "hold": hold, "added_at": NOW - 600, "ended_at": NOW - 30}
+        rollout_kit.add_rollout_node(change.conn, rollout_id, kit.add_node(change.conn, "web-1"), **left)
+    [path] = set(re.findall(r'href="(/rollouts/\d+)"', browser.get("/rollouts").text))
+    words = (
+        "1 node left its group: it ends in 4 min at the earliest, so that a slip in a selector or label can be mended"
+    )
+    page = re.sub(r"<[^>]+>|\s+", " ", browser.get(path).text)
+    assert page.count(words) == 2, "in the outlook, and where it says why nodes wait"
+    assert f"No node waits. {words}." in page
