@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from app.core.actors import CONDUCTOR
-from app.core.bad_versions import LEAST_NODES, enough_failures
+from app.core.bad_versions import LEAST_NODES, strictest
 from app.store import audit, bad_versions, version_failures
 from app.store.bad_versions import BadVersion, Cause
 from app.store.database import Change, Database, Priority
@@ -32,9 +32,10 @@ def remember_bad(change: Change, digests: Collection[str], now: float) -> list[s
     conn, found = change.conn, []
     for failing in version_failures.failing(conn, LEAST_NODES, digests):
         policies = version_failures.policies(conn, failing.digest)
-        if len(failing.nodes) < enough_failures(policies, version_failures.tried(conn, failing.digest)):
+        limit = strictest(policies, version_failures.tried(conn, failing.digest))
+        if len(failing.nodes) < limit.enough:
             continue
-        reason = f"failed on {len(failing.nodes):,} nodes: {_words(failing.nodes)}"
+        reason = f"failed on {len(failing.nodes):,} nodes: {_words(failing.nodes)} ({limit.words})"
         bad = BadVersion(failing.digest, failing.version, reason, Cause.FAILED, CONDUCTOR.name, now)
         if bad_versions.remember(conn, bad):
             after = {"digest": failing.digest, "reason": reason}

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, exis
 
 from app.core.group_policy import GroupPolicy
 from app.core.policy_json import policy_from_builtins
-from app.core.rollouts import RolloutKind
+from app.core.rollouts import TERMINAL, RolloutKind, RolloutNodeState
 from app.store.bad_versions import Cause
 from app.store.rollout_nodes import UNDER_WAY
 from app.store.schema import bad_versions, failed_versions, images, nodes, operations, rollout_nodes, rollouts
@@ -87,13 +87,19 @@ def tried(conn: Connection, digest: str) -> int:
     return conn.execute(select(func.count()).where(or_(runs, nodes.c.id.in_(failed)))).scalar_one()
 
 
-def policies(conn: Connection, digest: str) -> list[GroupPolicy]:
-    """Of the updates to it that were started, whatever became of them."""
+def policies(conn: Connection, digest: str) -> list[tuple[int, GroupPolicy]]:
+    """With the numbers of their rollouts: of the updates to it that are under way, or in which a node failed."""
     ids = conn.execute(select(images.c.id).where(images.c.digest == digest)).scalars()
     leads = [cast(rollouts.c.targets, Text).contains(image_id, autoescape=True) for image_id in ids]
     if not leads:
         return []
-    query = select(rollouts.c.policy).where(
-        rollouts.c.kind == RolloutKind.UPDATE.value, rollouts.c.started_at.is_not(None), or_(*leads)
+    failed = exists().where(
+        rollout_nodes.c.rollout_id == rollouts.c.id, rollout_nodes.c.state == RolloutNodeState.FAILED.value
     )
-    return [policy_from_builtins(stored) for stored in conn.execute(query).scalars()]
+    query = select(rollouts.c.number, rollouts.c.policy).where(
+        rollouts.c.kind == RolloutKind.UPDATE.value,
+        rollouts.c.started_at.is_not(None),
+        or_(*leads),
+        or_(rollouts.c.state.not_in([state.value for state in TERMINAL]), failed),
+    )
+    return [(row.number, policy_from_builtins(row.policy)) for row in conn.execute(query)]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.bad_versions import enough_failures
+from app.core.bad_versions import Strictest, strictest
 from app.core.group_policy import Amount, GroupPolicy
 
 
@@ -26,4 +26,11 @@ def limit(count: int | None = None, share: float | None = None) -> GroupPolicy:
     ],
 )
 def test_how_many_nodes_are_enough(policies: list[GroupPolicy], tried: int, enough: int) -> None:
-    assert enough_failures(policies, tried) == enough
+    assert strictest(list(enumerate(policies)), tried).enough == enough
+
+
+def test_whose_limit_it_was() -> None:
+    assert strictest([(7, limit(5)), (8, limit(1)), (9, limit(1))], 50) == Strictest(1, 8)
+    assert Strictest(1, 8).words == "the failure limit of rollout 8 allows 1"
+    assert Strictest(0, 8).words == "the failure limit of rollout 8 allows none"
+    assert strictest([], 50).words == "the default failure limit allows 1"

@@ -43,7 +43,8 @@ def test_orders_to_single_nodes_make_a_version_bad_too(database: Database, setti
         nodes.update(database, OPERATOR, world.nodes[name].id, world.images["2.0"], "one by one", world.now)
         world.run_until(lambda name=name: world.open_operations(name) == 0)
     found = bad(database)
-    assert found is not None and found.cause is Cause.FAILED and found.reason == "failed on 2 nodes: n1, n0"
+    assert found is not None and found.cause is Cause.FAILED
+    assert found.reason == "failed on 2 nodes: n1, n0 (the default failure limit allows 1)"
     with pytest.raises(NotPossible, match="bad fleet-wide"):
         nodes.update(database, OPERATOR, world.nodes["n2"].id, world.images["2.0"], "one by one", world.now)
     with database.read() as conn:
@@ -106,7 +107,7 @@ def test_what_was_cleared_counts_only_what_failed_since(database: Database, sett
         nodes.update(database, OPERATOR, world.nodes[name].id, world.images["2.0"], "again", world.now)
         world.run_until(lambda name=name: world.open_operations(name) == 0)
     found = bad(database)
-    assert found is not None and found.reason == "failed on 2 nodes: n3, n2"
+    assert found is not None and found.reason.startswith("failed on 2 nodes: n3, n2 (")
 
 
 @ON_SQLITE
@@ -124,6 +125,39 @@ def test_a_rollout_rolls_back_by_its_own_policy_first(database: Database, settin
     assert judge_versions(database, world.now) == 0
     world.run(rollout_id, until=RolloutState.ROLLED_BACK)
     assert bad(database) is not None and set(world.versions().values()) == {"1.0"}
+
+
+@ON_SQLITE
+def test_a_pilot_that_is_over_and_well_sets_no_limit(database: Database, settings: Settings) -> None:
+    """One node was tried first, under the default of one failure. Then a group may lose four, and loses two."""
+    world = World(database, settings, 8, TOLERANT)
+    world.join("pilot", {"role": "db"})
+    pilot = begin(world, group_id=None, node_ids=(world.nodes["pilot"].id,), policy=None)
+    world.run(pilot, until=RolloutState.SUCCEEDED)
+    for name in ("n0", "n1"):
+        world.nodes[name].mood = Mood.FALLS_BACK
+    world.run(begin(world), until=RolloutState.SUCCEEDED)
+    assert bad(database) is None
+
+
+def test_limits_of_updates_under_way_and_of_those_that_failed_count(database: Database) -> None:
+    """And the one that made it bad is named."""
+    with database.write() as change:
+        image_id = kit.add_image(change.conn, "2.0")
+        limits = [("succeeded", 0, "done"), ("aborted", 3, "failed"), ("paused", 2, "waiting"), ("running", 5, "done")]
+        for number, (state, count, node_state) in enumerate(limits):
+            given = {"targets": [image_id], "policy": {"failure_limit": {"count": count}}, "started_at": NOW}
+            rollout_id = add_rollout(change.conn, number=70 + number, state=state, **given)
+            node_id = kit.add_node(change.conn, f"of-{number}")
+            add_rollout_node(change.conn, rollout_id, node_id, state=node_state)
+    failed_on(database, "a", "b")
+    assert judge_versions(database, NOW) == 0
+    with database.read() as conn:
+        assert sorted(number for number, _ in version_failures.policies(conn, digest_of("2.0"))) == [71, 72, 73]
+    failed_on(database, "c")
+    assert judge_versions(database, NOW) == 1
+    found = bad(database)
+    assert found is not None and found.reason == "failed on 3 nodes: a, b, c (the failure limit of rollout 72 allows 2)"
 
 
 def failed_on(db: Database, *names: str, at: float = NOW) -> list[str]:
