@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from app.core.texts import for_index
-from app.services import operations
+from app.services import claims, operations
 from app.store import intake as store
 from app.store.database import Change, Database, Priority
 from app.store.epochs import told_columns
@@ -105,6 +105,9 @@ def _apply_together(db: Database, reports: Sequence[Report], now: float) -> list
         for report in heard:
             if report.sections.activity is not None:
                 operations.observe(change, report.node_id, report.sections.activity, now)
+        shows = [report.node_id for report in heard if report.sections.facts or report.sections.health]
+        if shows:
+            claims.watch(change, shows, now)
     return [Outcome(fate, acked.get(report.node_id)) for report, fate in zip(reports, fates, strict=True)]
 
 

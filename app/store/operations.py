@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -197,9 +197,11 @@ def keep_claim(conn: Connection, operation: Operation, claim: dict[str, Any], no
     return _change_open(conn, operation, claim=claim, **begins)
 
 
-def with_claims(conn: Connection) -> list[Operation]:
-    """Open operations whose report of success is kept, oldest first."""
+def with_claims(conn: Connection, node_ids: Collection[str] | None = None) -> list[Operation]:
+    """Open operations whose report of success is kept, oldest first; of all nodes unless some are named."""
     query = every().where(operations.c.state == OperationState.OPEN.value, operations.c.claim.is_not(None))
+    if node_ids is not None:
+        query = query.where(operations.c.node_id.in_(node_ids))
     return [operation_of(row) for row in conn.execute(query.order_by(operations.c.created_at, operations.c.id))]
 
 

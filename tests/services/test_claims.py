@@ -5,19 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.core.clocks import STEP_S
 from app.core.nodes import Operation
 from app.core.waiting import chain
-from app.services import claims, deadlines
+from app.services import claims, deadlines, intake
 from app.services import nodes as node_service
 from app.services import operations as service
-from app.store import events, nodes, operations, schema
+from app.store import events, failed_versions, nodes, operations, schema
 from app.store.database import Database
 from tests import server_kit as kit
 from tests.server_kit import NOW, OPERATOR, digest_of
-from wire.messages import Evidence, OperationReport, Order, Phase, Result
+from wire.messages import (
+    AgentFacts,
+    Boot,
+    Evidence,
+    EvidenceClass,
+    Facts,
+    Health,
+    HealthState,
+    OperationReport,
+    Order,
+    OsFacts,
+    Phase,
+    Result,
+)
 
 OP = "op_open"
 SOAK_S, HOUR_S = 600.0, 3600.0
@@ -143,8 +156,57 @@ def test_a_node_that_is_not_well_at_the_end_has_not_succeeded(database: Database
     set_node(database, health_state="unhealthy")
     watch(database, NOW + 10, SOAK_S)
     operation = read(database)
-    assert operation.result is Result.UNKNOWN
-    assert operation.result_text == "the node claimed “succeeded”, but it was seen unhealthy"
+    assert operation.result is Result.UNHEALTHY
+    assert operation.result_text == "it was seen unhealthy before its soak was seen to be over"
+
+
+def says(db: Database, node_id: str, now: float, *, boot_id: str = "boot-2", healthy: bool = True) -> None:
+    """A status of the node comes in."""
+    facts = Facts(
+        agent=AgentFacts(version="0.1.0"),
+        os=OsFacts(id="demo", arch="amd64"),
+        boot=Boot(id=boot_id, at=NOW),
+        evidence=EvidenceClass.AGENT_WITH_PLACEMENT,
+    )
+    health = Health(state=HealthState.HEALTHY if healthy else HealthState.UNHEALTHY)
+    with db.read() as conn:
+        connection_id = conn.execute(select(schema.nodes.c.connection_id)).scalar_one()
+    report = intake.Report(node_id, connection_id, now, intake.Sections(facts=facts, health=health), [])
+    (outcome,) = intake.apply(db, [report], now)
+    assert outcome.fate is intake.Fate.STORED
+
+
+def remembered(db: Database, node_id: str) -> list[str]:
+    with db.read() as conn:
+        return [failed.version for failed in failed_versions.of_node(conn, node_id)]
+
+
+def test_a_node_that_was_unhealthy_meanwhile_has_failed(database: Database, node_id: str) -> None:
+    """Also where it is well again in the end, and its version is remembered (rule 5)."""
+    claim(database, node_id, NOW + 10)
+    says(database, node_id, NOW + 20)
+    assert read(database).open
+    says(database, node_id, NOW + 30, healthy=False)
+    assert read(database).result is Result.UNHEALTHY
+    says(database, node_id, NOW + 40)
+    watch(database, NOW + 40, SOAK_S)
+    assert read(database).result is Result.UNHEALTHY
+    assert remembered(database, node_id) == ["2.0"]
+
+
+def test_of_a_node_that_booted_again_meanwhile_nobody_knows(database: Database, node_id: str) -> None:
+    claim(database, node_id, NOW + 10)
+    says(database, node_id, NOW + 20, boot_id="boot-3")
+    operation = read(database)
+    assert operation.result is Result.UNKNOWN and "booted again before its soak" in operation.result_text
+    assert remembered(database, node_id) == []
+
+
+def test_a_boot_that_only_the_row_shows_counts_at_the_end(database: Database, node_id: str) -> None:
+    claim(database, node_id, NOW + 10)
+    set_node(database, boot_id="boot-3")
+    watch(database, NOW + 10, SOAK_S)
+    assert read(database).result is Result.UNKNOWN
 
 
 def test_a_node_that_is_not_there_at_the_end_has_to_come_back(database: Database, node_id: str) -> None:
