@@ -225,11 +225,13 @@ def _never(plan: Plan, snapshot: Snapshot, rollout: int) -> str:
         for place, candidate in enumerate(snapshot.candidates)
         if candidate.rollout == rollout and candidate.node not in in_waves and place in plan.holds
     ]
-    if not stay:
+    awaits = snapshot.rollouts[rollout].awaits
+    if not stay and not awaits:
         return ""
     nodes = {snapshot.candidates[place].node for place in stay}
     causes = [f"{one.text} ({_helps(one.helps)})" for one in plan.impossible if nodes & set(one.nodes)]
     causes += _counted_reasons(plan, snapshot, stay)
+    causes += [awaits] if awaits else []
     if not causes:
         causes = [f"{counted(len(stay), 'node')} can move again"]
     return "never ends unless this changes: " + "; ".join(causes)

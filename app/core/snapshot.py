@@ -174,6 +174,8 @@ class RolloutView:
     """Health gates that are shut now, as their owner found them (Prometheus queries, loss of a domain)."""
     moved: MoveTimes | None = None
     """Of its nodes so far; None: none has got there, or nobody asked."""
+    awaits: str = ""
+    """Newer rollouts that have stopped and that have nodes of it, so that it does not end; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

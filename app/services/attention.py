@@ -16,7 +16,8 @@ from app.core.holds import HoldCode
 from app.core.rollouts import RolloutState
 from app.services import domain_losses
 from app.services import services as service_pages
-from app.store import attention, attention_marks, audit, freezes, rollout_cells, rollouts
+from app.services.rollout_ending import awaited_words
+from app.store import attention, attention_marks, audit, freezes, rollout_cells, rollout_nodes, rollouts
 from app.store.attention_marks import Mark
 from app.store.database import Change, Database, Priority
 from app.store.rollouts import Rollout
@@ -130,6 +131,8 @@ def _stalled(conn: Connection, rollout: Rollout, now: float) -> str | None:
     lasting = [group for group in groups if group.code not in _TIMED]
     if groups and not lasting:
         return None
+    if not groups and rollout.state is RolloutState.RUNNING and not rollout_nodes.not_ended(conn, rollout.id):
+        return awaited_words(conn, rollout) or None  # what newer rollouts that run wait for is said of them
     if not lasting:
         return "no node got further, and none says why"
     most = lasting[0]

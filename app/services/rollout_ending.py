@@ -12,6 +12,7 @@ from app.store.rollouts import Rollout
 MENDING_S = 300.0
 """Five minutes after nodes left its group, a rollout that is over otherwise does not end: a slip in a selector or in
 labels is mended within that, and they come in again. Once it has ended they would stay as they are, unseen."""
+STOPPED_WORDS = {RolloutState.PAUSED: "is paused", RolloutState.HALTED: "has been halted"}
 
 
 def mending_s(conn: Connection, rollout: Rollout, now: float) -> float:
@@ -35,3 +36,12 @@ def _mending(conn: Connection, rollout: Rollout, now: float) -> tuple[int, float
     nodes, last = rollout_taken.left_group(conn, rollout.id, now - MENDING_S)
     left_s = last + MENDING_S - now if nodes else 0.0
     return (nodes, left_s) if left_s <= 2 * MENDING_S else (0, 0.0)
+
+
+def awaited_words(conn: Connection, rollout: Rollout) -> str:
+    """Newer rollouts that have stopped with nodes of it that they have not moved; empty where there is none."""
+    stopped = [one for one in rollout_taken.with_others(conn, rollout.id, rollout.number) if one.state in STOPPED_WORDS]
+    return "; ".join(
+        f"{counted(one.nodes, 'node is', 'nodes are')} with rollout {one.number}, which {STOPPED_WORDS[one.state]}"
+        for one in stopped
+    )

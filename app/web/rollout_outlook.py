@@ -12,7 +12,7 @@ from app.core.estimate import Estimate
 from app.core.rollouts import ACTIVE
 from app.core.windows import closes_at, is_open, next_opening
 from app.services.fleet_plans import DECIDED
-from app.services.rollout_ending import mending_words
+from app.services.rollout_ending import STOPPED_WORDS, mending_words
 from app.services.rollout_preview import preview
 from app.store import revisions, rollout_taken
 from app.store.rollout_taken import Lent
@@ -62,8 +62,12 @@ def lent_words(lent: Sequence[Lent]) -> str:
     """What of it newer rollouts took and have not moved."""
     if not lent:
         return ""
-    parts = [f"{one.nodes:,} with rollout {one.number}" for one in lent]
+    parts = [f"{one.nodes:,} with rollout {one.number}{_stopped(one)}" for one in lent]
     return f"Of its nodes: {', '.join(parts)}. Those that are not moved there come in again."
+
+
+def _stopped(lent: Lent) -> str:
+    return f", which {STOPPED_WORDS[lent.state]}" if lent.state in STOPPED_WORDS else ""
 
 
 def window_words(rollout: Rollout, found: Estimate) -> str:

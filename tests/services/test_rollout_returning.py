@@ -8,10 +8,13 @@ import pytest
 
 from app.config import Settings
 from app.core.errors import NotPossible
+from app.core.estimate import estimate
 from app.core.group_policy import Amount
+from app.core.planner import plan
 from app.core.rollouts import RolloutNodeState, RolloutState
-from app.services import freezes, nodes, rollout_finish, rollout_observe
+from app.services import attention, freezes, nodes, rollout_finish, rollout_observe
 from app.services import rollouts as service
+from app.services.fleet_snapshot import gather
 from app.services.rollout_spec import RolloutSpec
 from app.services.rollout_start import start
 from app.store.database import Database
@@ -141,3 +144,17 @@ def test_who_is_left_out_while_another_rollout_has_it_does_not_come_in_again(wor
     world.run(older, until=SUCCEEDED)
     assert world.versions() == {"n0": "1.0", "n1": "2.0", "n2": "2.0"}
     assert "left out by" in world.rows(older)["n0"].text
+
+
+def test_who_waits_for_a_newer_rollout_that_is_paused_says_so(world: World) -> None:
+    older, taker, freeze_id = frozen_pair(world)
+    service.pause(world.db, OPERATOR, taker, "later", world.now)
+    freezes.lift(world.db, OPERATOR, freeze_id, "go", world.now)
+    world.run_until(lambda: world.states(older)["n2"] is DONE)
+    snapshot = gather(world.db, world.now)
+    place = [view.id for view in snapshot.rollouts].index(older)
+    words = "2 nodes are with rollout 2, which is paused"
+    assert estimate(plan(snapshot), snapshot, place).never == f"never ends unless this changes: {words}"
+    with world.db.read() as conn:
+        found = {one.subject: one.text for one in attention.entries(conn, world.now + 86_400)}
+    assert found[f"rollout:{older}"] == words

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from app.core.estimate import Estimate
+from app.core.rollouts import RolloutState
 from app.core.snapshot import MoveTimes
 from app.store.rollout_counts import Through
+from app.store.rollout_taken import Lent
+from app.web.rollout_outlook import lent_words
 from app.web.rollout_rate import rate_of
 from app.web.rollout_words import basis_words
 
@@ -41,3 +44,9 @@ def test_a_range_says_what_it_is_counted_with() -> None:
     assert one == "The range is counted with the one node that has moved so far, in 12 s."
     some = basis_words(Estimate(60.0, 90.0, moved=MoveTimes(1200, 12.0, 75.0)))
     assert some == "The range is counted with the 1,200 nodes that have moved so far, in 12 s to 1 min each."
+
+
+def test_of_lent_nodes_it_says_which_rollout_has_stopped_with_them() -> None:
+    lent = [Lent(2, RolloutState.RUNNING, 1), Lent(3, RolloutState.PAUSED, 4), Lent(4, RolloutState.HALTED, 1)]
+    said = "1 with rollout 2, 4 with rollout 3, which is paused, 1 with rollout 4, which has been halted"
+    assert lent_words(lent) == f"Of its nodes: {said}. Those that are not moved there come in again."
