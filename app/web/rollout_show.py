@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from app.core.rollout_ends import failures_allowed
 from app.core.rollout_progress import Progress
 from app.core.rollouts import TERMINAL, RolloutKind, RolloutState
 from app.services.rollout_ending import mending_words
-from app.store import groups, rollout_cells, rollout_counts
+from app.store import groups, rollout_cells, rollout_counts, rollout_facts
 from app.store import rollouts as store
 from app.store.rollout_cells import RolloutNode, Wanted
 from app.store.rollouts import Rollout
@@ -29,7 +29,7 @@ from app.web.rollout_floors import held
 from app.web.rollout_holds import WORDS, frees_most, hold_rows
 from app.web.rollout_outlook import outlook, planned_worst
 from app.web.rollout_rate import rate
-from app.web.rollout_stopped import cannot_resume, lasting, offered, stopped_words
+from app.web.rollout_stopped import cannot_resume, cannot_reverse, lasting, offered, stopped_words
 from app.web.rollout_waves import MOST_CELLS, totals, wave_rows
 from app.web.rollout_words import event_kind, failure_words, finishes, name, policy_lines, stays, title
 
@@ -111,17 +111,24 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "ended": rollout.state in TERMINAL,
         "source": source,
         "reverses": reverses,
-        "goes_back": _goes_back(conn, rollout, reverses),
+        "goes_back": _goes_back(conn, rollout),
+        "elsewhere": _elsewhere(conn, rollout),
         "name_of": name,
         "mark": event_kind,
     }
 
 
-def _goes_back(conn: Connection, rollout: Rollout, reverses: Sequence[Rollout]) -> bool:
-    """Whether a reverse rollout is offered: also for the rest, where a part was sent back."""
+def _goes_back(conn: Connection, rollout: Rollout) -> bool:
+    """Whether a reverse rollout is offered: as long as some run what it led to."""
     if rollout.kind is not RolloutKind.UPDATE or rollout.state not in TERMINAL - {RolloutState.ROLLED_BACK}:
         return False
-    return not reverses or rollout_counts.some_go_back(conn, rollout.id)
+    return not cannot_reverse(conn, rollout)
+
+
+def _elsewhere(conn: Connection, rollout: Rollout) -> int:
+    """Nodes that are done in it and run another version by now, where it has ended and did not go back itself."""
+    ended = rollout.state in TERMINAL - {RolloutState.ROLLED_BACK}
+    return rollout_facts.done_and_elsewhere(conn, rollout.id) if ended else 0
 
 
 def _group(conn: Connection, rollout: Rollout) -> tuple[str, GroupPolicy] | None:

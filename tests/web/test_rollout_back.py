@@ -53,7 +53,7 @@ def test_the_rest_of_a_rollout_that_was_sent_back_in_part_can_be_rolled_back(bro
 
 
 @pytest.mark.parametrize("state", ["aborted", "succeeded"])
-def test_one_whose_nodes_all_run_something_else_has_no_way_back(browser: Browser, state: str) -> None:
+def test_one_whose_nodes_all_run_something_else_says_so_and_offers_no_way_back(browser: Browser, state: str) -> None:
     """They went back with their group, or on: what it led to runs nowhere."""
     with browser.db.write() as change:
         image = target(change.conn)
@@ -62,14 +62,21 @@ def test_one_whose_nodes_all_run_something_else_has_no_way_back(browser: Browser
             node_id = add_node(change.conn, name, version=version, booted_digest=digest_of(version))
             add_rollout_node(change.conn, rollout_id, node_id, state="done", wave=2, ended_at=NOW)
     path = f"/rollouts/{rollout_id}"
+    assert not offers(browser, path)
+    assert "2 of the nodes that are done here run another version by now" in browser.get(path).text
     asked = browser.get(f"{path}/reverse").text
     assert "Not possible now." in asked and "runs what it led to" in asked and "<option" not in asked
 
 
 def test_what_is_offered_is_what_still_runs_it(browser: Browser) -> None:
     path, _ = ended(browser, "aborted", canary="1.0", other="2.0", third="3.0")
+    page = browser.get(path).text
+    assert "2 of the nodes that are done here run another version by now" in page
+    assert offers(browser, path)
     asked = browser.get(f"{path}/reverse").text
     assert re.search(r"Back to <b[^>]*>1\.0</b>: 1 node\b", asked)
+    whole, _ = ended(browser, first="2.0", second="2.0")
+    assert "another version by now" not in browser.get(whole).text
 
 
 def moved_forth(change: Change, name: str) -> str:
