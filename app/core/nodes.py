@@ -123,6 +123,8 @@ class FailedHere:
     reason: str
     at: float
     cleared_at: float | None
+    only_late: bool = False
+    """Silence alone taught it, and an update has left the version since, confirmed as it was: its slot leads back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ def refusal_to_roll_back(node: Node) -> NotPossible | None:
     choice = way_back_of(node)
     if found is not None or choice is None:
         return found
-    return _failed_here(node, choice.version, choice.digest or "", override=False)
+    late = any(one.digest == choice.digest and one.only_late for one in node.failed)
+    return _failed_here(node, choice.version, choice.digest or "", override=late and choice.confirmed)
 
 
 def ends_at_once(node: Node, operation: Operation) -> bool:

@@ -57,6 +57,8 @@ class WayBackChoice:
     """It is in the passive slot: nothing needs to be downloaded."""
     image_id: str | None
     """The image to download where it is not local."""
+    confirmed: bool = False
+    """It is in the passive slot, which was confirmed good."""
 
 
 def way_back_of(node: Node) -> WayBackChoice | None:
@@ -90,7 +92,7 @@ def _holds(passive: Slot, digest: str | None) -> bool:
 
 
 def _local(passive: Slot, version: str) -> WayBackChoice:
-    return WayBackChoice(version or passive.version or "", passive.digest, True, None)
+    return WayBackChoice(version or passive.version or "", passive.digest, True, None, passive.good is True)
 
 
 def switches(kind: OperationKind) -> bool:

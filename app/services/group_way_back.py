@@ -111,7 +111,7 @@ def _barred(conn: Connection, members: Sequence[Standing]) -> dict[str, str]:
     for one in forth:
         if one.other_digest in bad:
             found[one.node_id] = f"what it ran before, {one.other_version}, is bad fleet-wide"
-        elif (one.node_id, one.other_digest) in failed:
+        elif (late := failed.get((one.node_id, one.other_digest))) is not None and not (late and one.confirmed):
             found[one.node_id] = f"what it ran before, {one.other_version}, failed on it"
     return found
 

@@ -67,6 +67,7 @@ def _remember_failed(change: Change, node_id: str, activity: Activity, now: floa
     """The node's own memory is the older one: what it lists and we do not know is noted (rule 5)."""
     if not activity.failed_versions:
         return
+    failed_versions.listed(change.conn, node_id, [failed.digest for failed in activity.failed_versions])
     known = {failed.digest for failed in failed_versions.of_node(change.conn, node_id)}
     for failed in activity.failed_versions:
         if failed.digest not in known and len(known) < FAILED_KEPT:
@@ -172,11 +173,13 @@ _BOOTS_IT = (ARMED - {Phase.DRAINING}) | {Phase.SOAKING}
 def learn_of_silence(change: Change, operation: Operation, text: str, now: float) -> None:
     """Its deadline passed in the phase that the operation shows: who armed the version and was not heard of again,
     where it could have been (app.core.clocks), failed with it (rules 4, 5). Before arming, silence says nothing; and
-    where the version is known to have failed, it says nothing new."""
+    where the version is known to have failed, it says nothing new, unless that was a silence which was
+    refuted since."""
     conn, node_id, digest = change.conn, operation.node_id, operation.target_digest
     if not digest or not switches(operation.kind) or operation.phase not in _BOOTS_IT:
         return
-    if any(one.digest == digest and one.cleared_at is None for one in failed_versions.of_node(conn, node_id)):
+    known = [one for one in failed_versions.of_node(conn, node_id) if one.digest == digest and one.cleared_at is None]
+    if known and not known[0].only_late:
         return
     failed_versions.remember(conn, node_id, digest, operation.target_version, text, operation.id, now)
     change.touch("images")

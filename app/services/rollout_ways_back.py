@@ -42,7 +42,7 @@ def _choice(conn: Connection, node: Node, row: RolloutNode) -> WayBackChoice | N
         return way_back_of(node)
     passive = node.passive
     if passive is not None and passive.digest == row.old_digest and passive.good is not False:
-        return WayBackChoice(row.old_version, row.old_digest, True, None)
+        return WayBackChoice(row.old_version, row.old_digest, True, None, passive.good is True)
     found = images.of_digest(conn, row.old_digest)
     return WayBackChoice(row.old_version, row.old_digest, False, found[0].id) if found else None
 
@@ -56,7 +56,7 @@ def wish_of(conn: Connection, node: Node, choice: WayBackChoice | None, rollout:
     if bad is not None:
         return f"what it ran before, {bad.version}, is bad fleet-wide: {bad.reason}"
     failed = failed_here(node, choice.digest or "")
-    if failed is not None:
+    if failed is not None and not (failed.only_late and choice.confirmed):
         return f"what it ran before, {failed.version}, failed on it: {failed.reason}"
     kind = OperationKind.ROLLBACK if choice.local else OperationKind.ACTIVATE
     return Wish(

@@ -41,6 +41,8 @@ class Standing:
     local: bool = False
     """What it ran before is in the passive slot."""
     other_digest: str = ""
+    confirmed: bool = False
+    """That slot was confirmed good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,9 @@ def _standing(row: Any, move: Any) -> Standing:
     if move.fell:
         return Standing(*here, LastMove.FELL, move.target_version)
     passive: Sequence[Mapping[str, Any]] = [slot for slot in row.slots or () if not slot.get("booted")]
-    local = any(slot.get("good") is not False and slot.get("digest") == move.old_digest for slot in passive)
-    return Standing(*here, LastMove.BACK if move.back else LastMove.FORTH, move.old_version, local, move.old_digest)
+    goods = [slot.get("good") for slot in passive if slot.get("digest") == move.old_digest]
+    local, led = any(good is not False for good in goods), LastMove.BACK if move.back else LastMove.FORTH
+    return Standing(*here, led, move.old_version, local, move.old_digest, True in goods)
 
 
 _ARMED = [phase.value for phase in (Phase.REBOOTING, Phase.CONFIRMING, Phase.SOAKING, Phase.ROLLING_BACK)]

@@ -15,6 +15,7 @@ from app.core.leases import Held
 from app.core.nodes import Admission, OperationState
 from app.core.nodes import Connection as Standing
 from app.core.slots import ARMED
+from app.store.failed_versions import let_pass
 from app.store.fleet import FLEET_ID
 from app.store.nodes import LAST_SEEN
 from app.store.schema import gateways, leases, nodes, operations
@@ -71,7 +72,7 @@ def requests(conn: Connection, operation_ids: Sequence[str]) -> dict[str, Reques
             operations.c.override_floor,
             operations.c.policy,
             operations.c.target_digest,
-            operations.c.override_failed,
+            let_pass().label("override_failed"),
         )
         .join(nodes, (nodes.c.id == operations.c.node_id) & (nodes.c.desired_operation_id == operations.c.id))
         .where(
@@ -276,7 +277,7 @@ def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | 
             operations.c.target_digest,
             operations.c.target_version,
             operations.c.override_floor,
-            operations.c.override_failed,
+            let_pass().label("override_failed"),
             nodes.c.labels,
             nodes.c.placement_told,
         )

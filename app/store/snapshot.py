@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case,
 
 from app.core.rollouts import TERMINAL, RolloutNodeState, RolloutState
 from app.core.slots import ARMED
+from app.store.failed_versions import let_pass
 from app.store.schema import (
     bad_versions,
     containers,
@@ -215,7 +216,7 @@ def _ordered() -> Select[Any]:
             operations.c.target_digest,
             operations.c.rollout_id,
             operations.c.override_floor,
-            operations.c.override_failed,
+            let_pass().label("override_failed"),
             operations.c.actor,
             operations.c.created_at,
             operations.c.lease_nonce,
