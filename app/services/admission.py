@@ -27,10 +27,11 @@ from app.services.domain_losses import current
 from app.services.leases import return_seen
 from app.services.node_views import Setting, read_setting
 from app.services.rollout_views import answerable_until
-from app.store import gateways, leases, operations, revisions, rollout_holds
+from app.store import gateways, operations, revisions, rollout_holds
 from app.store import snapshot as store
 from app.store.database import Database, Priority
 from app.store.nudges import EVERYTHING
+from app.store.renewals import asking_again
 from wire.messages import OperationKind
 
 _LOOK_S = 5.0
@@ -156,7 +157,7 @@ class Admission:
         return_seen(db, now)
         topics |= self._take_topics()
         with db.read() as conn:
-            again = [found.lease.operation_id for found in leases.asking_again(conn, now - ANSWER_WITHIN_S)]
+            again = [found.lease.operation_id for found in asking_again(conn, now - ANSWER_WITHIN_S)]
         if again:
             renew(db, again, now, lambda setting: _shut(setting, self._gates))
         with db.read() as conn:

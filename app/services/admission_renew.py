@@ -24,6 +24,7 @@ from app.services.rollout_views import loss_holds
 from app.store import bad_versions, fleet, leases, nodes, operations
 from app.store.bad_versions import BadVersion
 from app.store.database import Database, Priority
+from app.store.renewals import Renewal, asking_again
 from app.store.rollouts import Rollout
 from wire.messages import OperationKind
 
@@ -45,7 +46,7 @@ def renew(db: Database, operation_ids: Sequence[str], now: float, shut: Shut = l
         setting = read_setting(change.conn, now)
         away, losses = Away(change.conn, setting), current(change.conn, now, setting.groups)
         gates, bad = shut(setting), bad_versions.not_cleared(change.conn)
-        for found in leases.asking_again(change.conn, now - ANSWER_WITHIN_S, operation_ids):
+        for found in asking_again(change.conn, now - ANSWER_WITHIN_S, operation_ids):
             as_now = _Now(change.conn, found, away, setting)
             hold = _stopped(found, setting, losses, gates) or as_now.hold(bad)
             if hold is None:
@@ -59,7 +60,7 @@ def renew(db: Database, operation_ids: Sequence[str], now: float, shut: Shut = l
 
 
 def _stopped(
-    found: leases.Renewal, setting: Setting, losses: Sequence[Loss], gates: Mapping[str, tuple[Hold, ...]]
+    found: Renewal, setting: Setting, losses: Sequence[Loss], gates: Mapping[str, tuple[Hold, ...]]
 ) -> Hold | None:
     """Its rollout does not run or is about a group that it is not of any more, a freeze holds it, its window has
     closed, much of a domain was lost at once, or a health gate is shut."""
@@ -81,11 +82,11 @@ def _stopped(
     return next(iter((*loss_holds(losses, setting.now), *gates.get(asked, ()))), None)
 
 
-def _leads_back(found: leases.Renewal, rollout: Rollout | None) -> bool:
+def _leads_back(found: Renewal, rollout: Rollout | None) -> bool:
     return found.kind == OperationKind.ROLLBACK or (rollout is not None and rollout.leads_back)
 
 
-def _barred(found: leases.Renewal, node: NodeView, bad: Mapping[str, BadVersion], back: bool) -> Hold | None:
+def _barred(found: Renewal, node: NodeView, bad: Mapping[str, BadVersion], back: bool) -> Hold | None:
     """Its version became bad since, here or everywhere, or the node was pinned to another; pins do not stop the way
     back, nor does what failed elsewhere."""
     if not found.digest:
@@ -103,7 +104,7 @@ def _barred(found: leases.Renewal, node: NodeView, bad: Mapping[str, BadVersion]
 class _Now:
     """What a node under a lease takes as things are now, and what holds it: the checker that grants, on its own."""
 
-    def __init__(self, conn: Connection, found: leases.Renewal, away: Away, setting: Setting) -> None:
+    def __init__(self, conn: Connection, found: Renewal, away: Away, setting: Setting) -> None:
         self._conn, self._found, self._away, self._setting = conn, found, away, setting
         reader = NodeReader(setting)
         self._view = next(iter(reader.read(conn, [found.lease.node_id])), None)

@@ -19,7 +19,7 @@ from app.store.failed_versions import let_pass
 from app.store.fleet import FLEET_ID
 from app.store.nodes import LAST_SEEN
 from app.store.schema import gateways, leases, nodes, operations
-from wire.messages import OperationKind, Phase, Slot
+from wire.messages import Phase, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def of_operation(conn: Connection, operation_id: str) -> Lease | None:
     row = conn.execute(
         select(leases).where(leases.c.operation_id == operation_id, leases.c.ended_at.is_(None))
     ).one_or_none()
-    return None if row is None else _lease(row)
+    return None if row is None else lease_of(row)
 
 
 def granted_at(conn: Connection, operation_id: str) -> float | None:
@@ -236,85 +236,7 @@ def counted_s(conn: Connection, operation_id: str) -> float:
 def of_node(conn: Connection, node_id: str) -> Lease | None:
     """The lease that this node has now."""
     row = conn.execute(select(leases).where(leases.c.node_id == node_id, leases.c.ended_at.is_(None))).one_or_none()
-    return None if row is None else _lease(row)
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """A request of a node whose lease is out."""
-
-    lease: Lease
-    nonce: str
-    kind: str
-    rollout_id: str | None
-    labels: Mapping[str, str]
-    digest: str
-    """What it moves to; empty for a reboot."""
-    version: str
-    override_floor: bool
-    override_failed: bool
-    placement_told: bool
-    """What runs on the node was said over its present connection."""
-
-
-_ANY = select(leases.c.operation_id).where(leases.c.ended_at.is_(None)).limit(1)
-
-
-def asking_again(conn: Connection, since: float, operation_ids: Sequence[str] | None = None) -> list[Renewal]:
-    """Newest requests (not older than `since`) of nodes that hold a lease on the boot that they got it in; by node.
-
-    Who is on its way by now asked before its lease reached it: it uses that, and waits for no answer.
-    """
-    if conn.execute(_ANY).first() is None:
-        return []
-    query = (
-        select(
-            leases,
-            operations.c.lease_nonce,
-            operations.c.kind,
-            operations.c.hold,
-            operations.c.rollout_id.label("of_rollout"),
-            operations.c.target_digest,
-            operations.c.target_version,
-            operations.c.override_floor,
-            let_pass().label("override_failed"),
-            nodes.c.labels,
-            nodes.c.placement_told,
-        )
-        .join(operations, operations.c.id == leases.c.operation_id)
-        .join(nodes, (nodes.c.id == leases.c.node_id) & (nodes.c.desired_operation_id == operations.c.id))
-        .where(
-            leases.c.ended_at.is_(None),
-            operations.c.state == OperationState.OPEN.value,
-            operations.c.cancel_asked_at.is_(None),
-            operations.c.lease_nonce.is_not(None),
-            operations.c.lease_nonce != leases.c.nonce,
-            operations.c.lease_nonce_at >= since,
-            nodes.c.boot_id == leases.c.old_boot_id,
-            nodes.c.phase.not_in([phase.value for phase in ARMED]),
-            nodes.c.admission == Admission.ADMITTED.value,
-            nodes.c.conflict.is_(None),
-        )
-        .order_by(leases.c.node_id)
-    )
-    if operation_ids is not None:
-        query = query.where(operations.c.id.in_(operation_ids))
-    return [
-        Renewal(
-            _lease(row),
-            row.lease_nonce,
-            row.kind,
-            row.of_rollout,
-            row.labels,
-            row.target_digest if row.kind != OperationKind.REBOOT.value else "",
-            row.target_version,
-            row.override_floor,
-            row.override_failed,
-            row.placement_told,
-        )
-        for row in conn.execute(query)
-        if (row.hold or {}).get("nonce") != row.lease_nonce  # answered already
-    ]
+    return None if row is None else lease_of(row)
 
 
 def nodes_of(conn: Connection, operation_ids: Sequence[str]) -> set[str]:
@@ -343,7 +265,8 @@ def end(conn: Connection, lease_id: str, granted_at: float, reason: str, now: fl
     return ended.rowcount == 1
 
 
-def _lease(row: Any) -> Lease:
+def lease_of(row: Any) -> Lease:
+    """A row with all columns of `leases`."""
     return Lease(
         row.id,
         row.node_id,

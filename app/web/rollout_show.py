@@ -72,8 +72,6 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
     base = f"/rollouts/{rollout.number}/nodes"
     cells = rollout_cells.cells(conn, rollout.id) if nodes <= MOST_CELLS else None
     holds = lasting(rollout, rollout_cells.held_groups(conn, rollout.id))
-    source = store.get(conn, rollout.source_id) if rollout.source_id else None
-    reverses = store.reverses_of(conn, rollout.id)
     stuck = cannot_resume(conn, rollout)
     moves = offered(rollout, stuck)
     events = store.events(conn, rollout.id, limit=_EVENTS + 1)
@@ -109,12 +107,19 @@ def _gather(conn: Connection, key: str) -> Mapping[str, Any]:
         "floor_waits": held(conn, rollout),
         "mending": mending_words(conn, rollout, now()),
         "ended": rollout.state in TERMINAL,
-        "source": source,
-        "reverses": reverses,
-        "goes_back": _goes_back(conn, rollout),
-        "elsewhere": _elsewhere(conn, rollout),
         "name_of": name,
         "mark": event_kind,
+        **_ways_back(conn, rollout),
+    }
+
+
+def _ways_back(conn: Connection, rollout: Rollout) -> Mapping[str, Any]:
+    """What it leads back from, what leads back from it, and what of it could still go back."""
+    return {
+        "source": store.get(conn, rollout.source_id) if rollout.source_id else None,
+        "reverses": store.reverses_of(conn, rollout.id),
+        "goes_back": _goes_back(conn, rollout),
+        "elsewhere": _elsewhere(conn, rollout),
     }
 
 

@@ -12,6 +12,7 @@ from app.core.operations import Action, refusal
 from app.services import operations as service
 from app.store import events, failed_versions, leases, nodes, operation_clocks, operations, schema
 from app.store.database import Database
+from app.store.renewals import asking_again
 from tests import server_kit as kit
 from tests.server_kit import NOW, digest_of
 from wire.limits import FAILED_VERSIONS
@@ -307,7 +308,7 @@ def test_a_holder_that_asks_again_is_answered_by_the_conductor(database: Databas
     ask(database, node_id, "n2")
     with database.read() as conn:
         assert conn.execute(select(schema.leases.c.nonce)).scalar_one() == "n1"
-        assert [found.nonce for found in leases.asking_again(conn, LATER)] == ["n2"]
+        assert [found.nonce for found in asking_again(conn, LATER)] == ["n2"]
 
 
 def test_the_holder_asks_again_on_another_boot(database: Database, node_id: str) -> None:
@@ -315,7 +316,7 @@ def test_the_holder_asks_again_on_another_boot(database: Database, node_id: str)
     set_node(database, node_id, boot_id="boot-2")
     ask(database, node_id, "n2")
     with database.read() as conn:
-        assert leases.asking_again(conn, LATER) == []
+        assert asking_again(conn, LATER) == []
 
 
 def test_a_cancelled_operation_gets_no_fresh_lease(database: Database, node_id: str) -> None:
@@ -324,7 +325,7 @@ def test_a_cancelled_operation_gets_no_fresh_lease(database: Database, node_id: 
         change.conn.execute(update(schema.operations).values(cancel_asked_at=NOW))
     ask(database, node_id, "n2")
     with database.read() as conn:
-        assert leases.asking_again(conn, LATER) == []
+        assert asking_again(conn, LATER) == []
 
 
 def test_requests_for_foreign_and_ended_operations(database: Database, node_id: str) -> None:
