@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, sync_playwright
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -38,6 +38,15 @@ def chromium() -> str | None:
 
 def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=chromium(), args=QUIET)
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """Real Chromium, until its tests are through."""
+    with sync_playwright() as playwright:
+        made = launch(playwright)
+        yield made
+        made.close()
 
 
 @dataclass

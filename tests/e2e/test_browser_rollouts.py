@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from app.commands.groups import group
 from app.config import load_settings
 from sim.local import LocalProcess, wait_until
-from tests.e2e.browser_kit import Visitor, axe_findings, interactive_ms, launch, missing, slow_pages, visitor
+from tests.e2e.browser_kit import Visitor, axe_findings, interactive_ms, launched, missing, slow_pages, visitor
 from tests.e2e.kit import ControlPlane, publish
 from tests.e2e.ledger import Ledger
 
@@ -56,10 +56,8 @@ POLICY = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
+    with launched() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")

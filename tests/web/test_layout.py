@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from sqlalchemy import update
 
 from app.services.joining import create_token
 from app.store import schema
 from app.web import assets
 from app.web.filters import unbroken
-from tests.e2e.browser_kit import Visitor, launch, missing, visitor
+from tests.e2e.browser_kit import Visitor, launched, missing, visitor
 from tests.server_kit import OPERATOR
 from tests.web.rollout_seed import FORECAST, seed_rollouts
 from tests.web.running_kit import Running, running
@@ -36,10 +36,8 @@ LONG = {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
+    with launched() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import update
 
 from app.store import schema
 from app.web import assets
 from tests import server_kit as kit
-from tests.e2e.browser_kit import AXE, Visitor, axe_findings, launch, missing, visitor
+from tests.e2e.browser_kit import AXE, Visitor, axe_findings, launched, missing, visitor
 from tests.web.running_kit import Running, live, running
 
 pytestmark = [
@@ -25,10 +25,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
+    with launched() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 from sqlalchemy import select, update
 
 from app.store import schema
 from app.web import assets
-from tests.e2e.browser_kit import Visitor, axe_findings, launch, missing, visitor
+from tests.e2e.browser_kit import Visitor, axe_findings, launched, missing, visitor
 from tests.web.rollout_seed import seed_rollouts
 from tests.web.running_kit import Running, live, running
 
@@ -28,10 +28,8 @@ INTERACTIVE_MS = 1000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
+    with launched() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")
